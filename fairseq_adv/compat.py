@@ -1,0 +1,76 @@
+"""What fairseq 0.12.3 needs on today's Python and torch: one small patch each.
+
+Each says what breaks, where the cause is, and which test in `tests/test_compat.py` fails without
+it. They change faults only, never a result that was right.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq.data import data_utils
+from fairseq.models import distributed_fairseq_model
+
+
+def apply() -> None:
+    """Apply every patch. Calling it again does nothing."""
+    for patch in (keep_the_last_batch, load_checkpoints, data_parallel_on_cpu):
+        if patch not in _applied:
+            _applied.add(patch)
+            patch()
+
+
+_applied: set[Callable[[], None]] = set()
+
+
+def keep_the_last_batch() -> None:
+    """Translate every sentence of a test set.
+
+    `data_utils.batch_by_size` throws the last batch away unless its size is a multiple of
+    `--required-batch-size-multiple` (8): of 100 test sentences 4 would never be translated, and
+    BLEU would be that of the other 96. Test: test_every_sentence_is_batched.
+    """
+    batch_by_size = data_utils.batch_by_size
+
+    def keeping_all(indices: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(indices, np.ndarray):
+            indices = np.fromiter(indices, dtype=np.int64, count=-1)
+        if len(indices) == 0:
+            return []
+        batches = batch_by_size(indices, *args, **kwargs)
+        kept = sum(len(batch) for batch in batches)  # batches are consecutive runs of indices
+        return batches if kept == len(indices) else [*batches, indices[kept:]]
+
+    data_utils.batch_by_size = keeping_all
+
+
+def load_checkpoints() -> None:
+    """Let `torch.load` read fairseq's checkpoints without letting it run code.
+
+    Since torch 2.6 it unpickles nothing but tensors and plain containers unless told otherwise;
+    fairseq's checkpoints (and what its workers broadcast) also hold the classes allowed here.
+    Tests: test_checkpoints_load, test_a_checkpoint_with_code_is_refused.
+    """
+    scalars = [np.dtype, np.float64, np.int64, np.float32, type(np.dtype("f8")), type(np.dtype("i8"))]
+    torch.serialization.add_safe_globals([Namespace, *scalars, np._core.multiarray.scalar])
+
+
+def data_parallel_on_cpu() -> None:
+    """Let `--ddp-backend pytorch_ddp` train on CPUs.
+
+    fairseq names a GPU for the wrapped model in any case; torch refuses that for a model on the
+    CPU. Test: test_data_parallel_on_cpu.
+    """
+    wrapped = distributed_fairseq_model.DistributedDataParallel
+
+    class OnAnyDevice(wrapped):  # type: ignore[misc, valid-type]
+        def __init__(self, module: Any, device_ids: Any, output_device: Any, **kwargs: Any) -> None:
+            if not next(module.parameters()).is_cuda:
+                device_ids = output_device = None
+            super().__init__(module, device_ids=device_ids, output_device=output_device, **kwargs)
+
+    distributed_fairseq_model.DistributedDataParallel = OnAnyDevice

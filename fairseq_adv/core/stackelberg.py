@@ -1,0 +1,247 @@
+"""The Stackelberg gradient: what the leader gains by knowing how the follower will react.
+
+With delta^K(theta) the end of the ascent, the last term of the paper's Eq. 4 is
+
+    v^T d delta^K / d theta,     v = alpha * d l_v / d delta^K,
+
+a vector-Jacobian product. It is pulled back through the ascent, step by step, from the last one to
+the first that is unrolled. Write one step (Eq. 3) as
+
+    g = d l_v(delta^{k-1}, theta) / d delta^{k-1},     delta^k = U(delta^{k-1}, g),
+
+and let u and w be the cotangents of delta^{k-1} and of g that U's vector-Jacobian product gives
+for v. Then the step contributes d<w, g> / d theta, and v becomes u + d<w, g> / d delta^{k-1}: both
+are products of w with second derivatives of l_v. There are three ways to them:
+
+- `exact`: the ascent's gradients are themselves differentiated (double backward).
+- `central`: <w, d l_v / d delta> is the derivative of l_v along w, so that
+  d<w, g> = [d l_v(delta + r w) - d l_v(delta - r w)] / 2r + O(r^2): two ordinary gradients. Each
+  sentence has its own r, such that the step r w has length `radius`.
+- `one-sided`: [d l_v(delta + r w) - d l_v(delta)] / r + O(r), where the second gradient is a
+  by-product of the ascent step. Its weight 1/r has to be common to the batch.
+
+The points of a difference see the dropout masks of their ascent step.
+
+The paper computes Eq. 6 forward (its d delta^k / d theta is the Jacobian); backward is the same
+chain rule in the order that never needs a matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.backends import cudnn, mkldnn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fairseq_adv.core.follower import Follower, State
+from fairseq_adv.core.game import Accumulate, Delta, Game
+from fairseq_adv.core.random_state import RandomState
+
+UnrollMethod = Literal["exact", "central", "one-sided"]
+UNROLL_METHODS: tuple[UnrollMethod, ...] = get_args(UnrollMethod)
+
+Regulariser = Callable[[Delta, RandomState], Tensor]
+"""l_v of each sentence (shape B, nats) at a delta, under given dropout masks."""
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """The end of the ascent, and the way back."""
+
+    delta: Delta
+    """delta^K, detached."""
+    pull_back: Callable[[Delta, Accumulate], Tensor]
+    """From v to v^T d delta^K / d theta: accumulates all of its terms but the last; returns it."""
+
+
+@dataclass(frozen=True)
+class _Move:
+    """An ascent step taken: where it began, and the gradient that it followed."""
+
+    masks: RandomState
+    before: Delta
+    gradient: Delta
+    state: State
+
+
+class Ascent:
+    """K ascent steps on the regulariser, of which the last ones may be unrolled.
+
+    :param shared: what besides theta the regulariser depends on in a differentiable way: the
+        clean predictions, if gradient flows into them.
+    """
+
+    def __init__(
+        self, game: Game, follower: Follower, regulariser: Regulariser, shared: Sequence[Tensor]
+    ) -> None:
+        self.game = game
+        self.follower = follower
+        self.regulariser = regulariser
+        self.shared = shared
+        self.delta, self.state = follower.start(game)
+
+    def climb(self, masks: RandomState) -> None:
+        """One ascent step whose result is a constant: only delta's gradient is computed."""
+        leaf = _leaves(self.delta)
+        gradient = _gradients(self.regulariser(leaf, masks).sum(), leaf)
+        self._step(gradient)
+
+    def _step(self, gradient: Delta) -> None:
+        with torch.no_grad():
+            self.delta, self.state = self.follower.move(
+                self.game, self.delta, gradient, self.state
+            )
+
+    def exact(self, masks: Sequence[RandomState]) -> Unrolled:
+        """Unroll one step for each of the masks by double backward."""
+        delta, state = _leaves(self.delta), self.state
+        with _twice_differentiable_kernels():
+            for mask in masks:
+                value = self.regulariser(delta, mask).sum()
+                gradient = _gradients(value, delta, create_graph=True)
+                delta, state = self.follower.move(self.game, delta, gradient, state)
+
+        def pull_back(v: Delta, accumulate: Accumulate) -> Tensor:
+            return torch.stack([(v[side] * delta[side]).sum() for side in delta]).sum()
+
+        return Unrolled({side: d.detach() for side, d in delta.items()}, pull_back)
+
+    def central(self, masks: Sequence[RandomState], radius: float) -> Unrolled:
+        """Unroll one step for each of the masks by central differences."""
+        moves = []
+        for mask in masks:
+            leaf = _leaves(self.delta)
+            gradient = _gradients(self.regulariser(leaf, mask).sum(), leaf)
+            moves.append(_Move(mask, self.delta, gradient, self.state))
+            self._step(gradient)
+
+        def pull_back(v: Delta, accumulate: Accumulate) -> Tensor:
+            state_bar: list[Tensor] | None = None
+            for left, move in reversed(list(enumerate(moves))):
+                u, w, state_bar = self._pull_back_move(move, v, state_bar)
+                length = _length(w)  # B
+                r = torch.where(length > 0, radius / torch.where(length > 0, length, 1.0), 0.0)
+                weight = length / (2 * radius)
+                plus = _leaves(_shifted(move.before, w, r))
+                upper = (weight * self.regulariser(plus, move.masks)).sum()
+                at_plus = accumulate(upper, tuple(plus.values()))
+                del upper
+                minus = _leaves(_shifted(move.before, w, -r))
+                lower = -(weight * self.regulariser(minus, move.masks)).sum()
+                if left == 0:
+                    return lower
+                at_minus = accumulate(lower, tuple(minus.values()))
+                v = _sum(u, at_plus, at_minus)
+            raise AssertionError("there is always a first move")
+
+        return Unrolled(self.delta, pull_back)
+
+    def one_sided(self, masks: Sequence[RandomState], radius: float) -> Unrolled:
+        """Unroll one step for each of the masks by forward differences."""
+        theta = (*self.game.parameters(), *self.shared)
+        moves = []
+        for mask in masks:
+            leaf = _leaves(self.delta)
+            value = self.regulariser(leaf, mask).sum()
+            gradients = torch.autograd.grad(value, (*leaf.values(), *theta), allow_unused=True)
+            gradient = dict(zip(leaf, gradients, strict=False))
+            moves.append((_Move(mask, self.delta, gradient, self.state), gradients[len(leaf) :]))
+            self._step(gradient)
+
+        def pull_back(v: Delta, accumulate: Accumulate) -> Tensor:
+            state_bar: list[Tensor] | None = None
+            while True:
+                move, at_before = moves.pop()
+                u, w, state_bar = self._pull_back_move(move, v, state_bar)
+                length = _length(w)
+                whole = length.norm() / len(length) ** 0.5  # root mean square over sentences
+                r = torch.where(whole > 0, radius / torch.where(whole > 0, whole, 1.0), 0.0)
+                weight = whole / radius
+                # A linear function of theta whose gradient is the one that the step left.
+                pairs = zip(theta, at_before, strict=True)
+                linear = [(-weight * g * t).sum() for t, g in pairs if g is not None]
+                accumulate(torch.stack(linear).sum())
+                plus = _leaves(_shifted(move.before, w, r.expand_as(length)))
+                upper = weight * self.regulariser(plus, move.masks).sum()
+                if not moves:
+                    return upper
+                at_plus = accumulate(upper, tuple(plus.values()))
+                at_move = tuple(-weight * g for g in move.gradient.values())
+                v = _sum(u, at_plus, at_move)
+
+        return Unrolled(self.delta, pull_back)
+
+    def _pull_back_move(
+        self, move: _Move, v: Delta, state_bar: list[Tensor] | None
+    ) -> tuple[Delta, Delta, list[Tensor]]:
+        """Cotangents of delta^{k-1}, of the gradient and of the rule's state, from those after."""
+        before, gradient = _leaves(move.before), _leaves(move.gradient)
+        moments = {
+            side: (mean.detach().requires_grad_(), square.detach().requires_grad_())
+            for side, (mean, square) in move.state.moments.items()
+        }
+        with torch.enable_grad():
+            after, state = self.follower.move(
+                self.game, before, gradient, State(move.state.steps, moments)
+            )
+        outputs = [*after.values(), *(m for pair in state.moments.values() for m in pair)]
+        inputs = [
+            *before.values(),
+            *gradient.values(),
+            *(m for pair in moments.values() for m in pair),
+        ]
+        n = len(before)
+        if state_bar is None:
+            state_bar = [torch.zeros_like(m) for m in outputs[n:]]
+        bars = torch.autograd.grad(
+            outputs, inputs, [*v.values(), *state_bar], allow_unused=True, materialize_grads=True
+        )
+        u = dict(zip(before, bars[:n], strict=True))
+        w = dict(zip(before, bars[n : 2 * n], strict=True))
+        return u, w, list(bars[2 * n :])
+
+
+@contextmanager
+def _twice_differentiable_kernels() -> Iterator[None]:
+    """Kernels whose backward pass has a derivative: fused attention and fused LSTMs have none."""
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        mkldnn.flags(enabled=False),
+        cudnn.flags(
+            enabled=False,
+            benchmark=cudnn.benchmark,
+            deterministic=cudnn.deterministic,
+            allow_tf32=cudnn.allow_tf32,
+        ),
+    ):
+        yield
+
+
+def _leaves(delta: Delta) -> Delta:
+    """The same values as new tensors that gradients can be taken for."""
+    return {side: d.detach().requires_grad_() for side, d in delta.items()}
+
+
+def _gradients(value: Tensor, delta: Delta, *, create_graph: bool = False) -> Delta:
+    gradients = torch.autograd.grad(value, list(delta.values()), create_graph=create_graph)
+    return dict(zip(delta, gradients, strict=True))
+
+
+def _length(w: Delta) -> Tensor:
+    """Euclidean length of each sentence over both sides together: shape B."""
+    return torch.stack([d.square().sum((1, 2)) for d in w.values()]).sum(0).sqrt()
+
+
+def _shifted(delta: Delta, w: Delta, r: Tensor) -> Delta:
+    return {side: d + r[:, None, None] * w[side] for side, d in delta.items()}
+
+
+def _sum(first: Delta, *others: Sequence[Tensor]) -> Delta:
+    return {
+        side: d + sum(other[i] for other in others) for i, (side, d) in enumerate(first.items())
+    }

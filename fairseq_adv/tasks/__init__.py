@@ -1,0 +1,1 @@
+"""fairseq tasks that can train against an adversary."""
