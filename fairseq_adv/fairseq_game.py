@@ -17,6 +17,7 @@ from fairseq_adv.embedding_hooks import (
     perturbed_embeddings,
     recorded_embeddings,
 )
+from fairseq_adv.encoder_gradient import logits_with_true_gradients
 
 
 class FairseqGame:
@@ -68,8 +69,7 @@ class FairseqGame:
     def perturbed(self, delta: Delta, masks: RandomState) -> Tensor:
         """See `Game.perturbed`."""
         with masks.replay(), perturbed_embeddings(self.model, delta):
-            logits: Tensor = self.model(**self.sample["net_input"])[0]
-        return logits
+            return logits_with_true_gradients(self.model, self.sample["net_input"])
 
     def predicted(self) -> Tensor:
         """See `Game.predicted`. A prefix that the criterion ignores is not predicted."""

@@ -21,7 +21,11 @@ from fairseq_adv.core.methods.salt import SALT
 from fairseq_adv.core.stackelberg import Ascent
 from tests import tiny
 
-RADII = [10.0**-k for k in range(1, 8)]
+RADII = {
+    "exact": [1.0],  # not used
+    "central": [1e-3, 1e-2, 1e-4, 1e-1, 1e-5],
+    "one-sided": [1e-5, 1e-6, 1e-7, 1e-4, 1e-8],
+}
 TOLERANCE = {"exact": 1e-6, "central": 1e-5, "one-sided": 1e-3}
 STEP_SIZE = {"sgd": 2.0, "normalized": 0.3, "sign": 0.02, "adam": 0.02}
 
@@ -56,6 +60,7 @@ def salt(rule: str = "normalized", norm: str = "l2", **options: Any) -> SALT:
 
 
 def gradient(method: SALT, model: Any, sample: dict[str, Any], seed: int = 7) -> list[Tensor]:
+    """What one step accumulates in each parameter."""
     model.zero_grad(set_to_none=True)
     torch.manual_seed(seed)
     step = method.step(tiny.game(model, sample), tiny.accumulate, weight=0.7)
@@ -163,7 +168,7 @@ def prove(method: SALT, model: Any, sample: dict[str, Any], monkeypatch: Any) ->
     frozen.replayed = None
     errors = {}
     for way in TOLERANCE:
-        for radius in RADII if way != "exact" else RADII[:1]:
+        for radius in RADII[way]:
             attempt = replace(method, unroll_method=way, difference_radius=radius)  # type: ignore[arg-type]
             error = relative_error(attempt, model, sample, expected, along)
             errors[way] = min(error, errors.get(way, float("inf")))
@@ -201,3 +206,135 @@ def test_gradient_is_the_derivative_of_the_reported_objective(
         unroll_steps=steps[1],
     )
     check(prove(method, model, tiny.batch(), monkeypatch))
+
+
+@pytest.mark.parametrize("kind", ["kl", "symmetric-kl"])
+@pytest.mark.parametrize("build", [tiny.shared_transformer, tiny.lstm])
+def test_gradient_of_other_models(build: Any, kind: str, monkeypatch: Any) -> None:
+    method = salt("sgd", divergence=kind, ascent_steps=2, unroll_steps=2)
+    check(prove(method, build().double(), tiny.batch(), monkeypatch))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_without_unrolling_it_is_the_derivative_with_delta_frozen(
+    rule: str, monkeypatch: Any
+) -> None:
+    method = salt(rule, ascent_steps=2, unroll_steps=0)
+    errors = prove(method, tiny.transformer().double(), tiny.batch(), monkeypatch)
+    assert max(errors.values()) < 1e-6  # the ways to unroll make no difference here
+
+
+@pytest.mark.parametrize("rule", ["sgd", "normalized"])
+def test_the_interaction_is_not_negligible_in_these_proofs(rule: str) -> None:
+    """Else the proofs above would pass without it."""
+    model, sample = tiny.transformer().double(), tiny.batch()
+    method = salt(rule)
+    with_it = gradient(method, model, sample)
+    without = gradient(method.without_interaction(), model, sample)
+    assert distance(with_it, without) > 0.05
+
+
+def distance(ours: list[Tensor], reference: list[Tensor]) -> float:
+    """Relative distance of two gradients, over all parameters together."""
+    error = torch.stack([(a - b).norm() for a, b in zip(ours, reference, strict=True)]).norm()
+    return float(error / torch.stack([b.norm() for b in reference]).norm())
+
+
+@pytest.mark.parametrize("masks", ["independent", "shared"])
+@pytest.mark.parametrize("clean", ["detached", "differentiated"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize(
+    "build", [tiny.transformer, tiny.shared_transformer, tiny.lstm, tiny.convolutional]
+)
+def test_the_three_ways_agree(build: Any, dropout: float, clean: str, masks: str) -> None:
+    """Also with dropout on: the points of a difference see the masks of their ascent step."""
+    model, sample = build(dropout=dropout).double(), tiny.batch()
+    method = salt(clean_branch=clean, dropout_masks=masks, ascent_steps=2, unroll_steps=2)
+    exact = gradient(method, model, sample)
+    for way in ("central", "one-sided"):
+        errors = [
+            distance(gradient(replace(method, unroll_method=way, difference_radius=r), model, sample), exact)
+            for r in RADII[way]
+        ]
+        assert min(errors) < TOLERANCE[way], (way, errors)
+
+
+@pytest.mark.parametrize("way", TOLERANCE)
+@pytest.mark.parametrize("build", [tiny.transformer, tiny.lstm, tiny.convolutional])
+@pytest.mark.parametrize("rule", ["normalized", "adam"])
+def test_padding_changes_nothing(build: Any, way: str, rule: str, monkeypatch: Any) -> None:
+    """A sentence alone, and padded in a batch, get the same delta and the same gradient."""
+    noise = torch.randn(64, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+    def by_position(zero: Tensor, non_pad: Tensor, std: float) -> Tensor:
+        """Noise that depends on a word's position in its sentence only."""
+        return noise[non_pad.cumsum(1)] * std * non_pad.unsqueeze(-1)
+
+    monkeypatch.setattr("fairseq_adv.core.follower.gaussian", by_position)
+    lengths = ((6, 3), (4, 7), (2, 5))
+    model = build().double()
+    method = salt(rule, unroll_method=way, difference_radius=1e-5, ascent_steps=2, unroll_steps=2)
+
+    def play(sample: dict[str, Any]) -> tuple[dict[str, list[Tensor]], list[Tensor]]:
+        game = tiny.game(model, sample)
+        model.zero_grad(set_to_none=True)
+        step = method.step(game, tiny.accumulate, weight=0.7)
+        tiny.accumulate(step.last)
+        words = {
+            side: [d[keep] for d, keep in zip(delta, game.non_pad(side), strict=True)]
+            for side, delta in step.delta.items()
+        }
+        for side, delta in step.delta.items():
+            assert not delta[~game.non_pad(side)].any(), "padding was perturbed"
+        return words, [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
+
+    together, gradient_together = play(tiny.batch(lengths))
+    total = [torch.zeros_like(g) for g in gradient_together]
+    for i, length in enumerate(lengths):
+        alone, gradient_alone = play(tiny.batch([length], seed=3 + i))
+        for side in alone:
+            torch.testing.assert_close(alone[side][0], together[side][i], rtol=1e-9, atol=1e-12)
+        total = [t + g for t, g in zip(total, gradient_alone, strict=True)]
+    assert distance(total, gradient_together) < (1e-9 if way == "exact" else 1e-5)
+
+
+@pytest.mark.parametrize("way", TOLERANCE)
+@pytest.mark.parametrize("clean", ["detached", "differentiated"])
+@pytest.mark.parametrize("kind", ["kl", "symmetric-kl"])
+@pytest.mark.parametrize("build", [tiny.transformer, tiny.lstm, tiny.convolutional])
+def test_with_radius_zero_it_is_the_plain_step_exactly(
+    build: Any, way: str, clean: str, kind: str
+) -> None:
+    """Where clean and perturbed pass have the same masks; else they differ by their masks."""
+    model, sample = build(dropout=0.3), tiny.batch()
+    method = salt(
+        epsilon=0.0, unroll_method=way, clean_branch=clean, divergence=kind, dropout_masks="shared"
+    )
+    game = tiny.game(model, sample)
+    torch.manual_seed(7)
+    tiny.accumulate(game.task_loss(game.clean()))
+    plain = [p.grad.clone() for p in model.parameters()]
+    for ours, theirs in zip(gradient(method, model, sample), plain, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_gradients_add_to_what_was_accumulated_before() -> None:
+    """As with --update-freq: two batches, one after the other, give the sum of their gradients."""
+    model, samples = tiny.transformer().double(), [tiny.batch(), tiny.batch(seed=20)]
+    method = salt()
+    first, second = (gradient(method, model, sample) for sample in samples)
+    model.zero_grad(set_to_none=True)
+    for sample in samples:
+        torch.manual_seed(7)
+        tiny.accumulate(method.step(tiny.game(model, sample), tiny.accumulate, weight=0.7).last)
+    for p, a, b in zip(model.parameters(), first, second, strict=True):
+        torch.testing.assert_close(p.grad, a + b)
+
+
+@pytest.mark.parametrize("build", [tiny.transformer, tiny.lstm])
+def test_double_backward_works_in_float32(build: Any) -> None:
+    """The kernels that fused attention and LSTMs use by default have no double backward."""
+    model, sample = build(dropout=0.1), tiny.batch()
+    exact = gradient(salt(), model, sample)
+    central = gradient(salt(unroll_method="central"), model, sample)
+    assert distance(central, exact) < 1e-3

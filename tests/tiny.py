@@ -73,7 +73,9 @@ def shared_transformer(**options: Any) -> BaseFairseqModel:
 
 def lstm(*, dropout: float = 0.0) -> BaseFairseqModel:
     """An LSTM with attention; its encoder turns left padding into right padding."""
-    args = Namespace(dropout=dropout, encoder_embed_dim=8, decoder_embed_dim=8)
+    args = Namespace(
+        dropout=dropout, encoder_embed_dim=8, decoder_embed_dim=8, criterion="salt"
+    )
     args.encoder_hidden_size = args.decoder_hidden_size = args.decoder_out_embed_dim = 8
     args.max_source_positions = args.max_target_positions = 64
     lstm_base(args)
@@ -82,7 +84,9 @@ def lstm(*, dropout: float = 0.0) -> BaseFairseqModel:
 
 def convolutional(*, dropout: float = 0.0) -> BaseFairseqModel:
     """A convolutional model, whose encoder scales its gradient on purpose."""
-    args = Namespace(dropout=dropout, encoder_embed_dim=8, decoder_embed_dim=8)
+    args = Namespace(
+        dropout=dropout, encoder_embed_dim=8, decoder_embed_dim=8, criterion="salt"
+    )
     args.encoder_layers = args.decoder_layers = "[(8, 3)] * 2"
     args.decoder_out_embed_dim = 8
     args.max_source_positions = args.max_target_positions = 64
@@ -162,14 +166,17 @@ def accumulate(loss: Tensor, leaves: Sequence[Tensor] = ()) -> tuple[Tensor, ...
 
 @contextmanager
 def float64_throughout() -> Iterator[None]:
-    """Let fairseq compute softmax in the type of the model.
+    """Let fairseq compute in the type of the model where it asks for float32.
 
-    It does so in float32 whatever the model is, which would blur every comparison in float64.
+    It does so for softmax whatever the model is, which would blur every comparison in float64.
     """
     before = utils.softmax, utils.log_softmax
+    to_float32 = Tensor.float
     utils.softmax = lambda x, dim, onnx_trace=False: functional.softmax(x, dim)
     utils.log_softmax = lambda x, dim, onnx_trace=False: functional.log_softmax(x, dim)
+    Tensor.float = lambda x: x if x.dtype == torch.float64 else to_float32(x)  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
         utils.softmax, utils.log_softmax = before
+        Tensor.float = to_float32  # type: ignore[method-assign]

@@ -1,7 +1,5 @@
 """What the criterions of all methods have in common: options, schedule, and the training log."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,18 +83,19 @@ class FollowerConfig(ScheduleConfig):
         default="normalized", metadata={"help": "how the follower steps along its gradient"}
     )
 
-    def follower(self) -> Follower:
-        """The follower that these options describe. Raises InvalidSetting."""
-        return Follower(
-            perturb=str(self.perturb),  # type: ignore[arg-type]
-            epsilon=self.epsilon,
-            norm=str(self.norm),  # type: ignore[arg-type]
-            norm_scope=str(self.norm_scope),  # type: ignore[arg-type]
-            init_std=self.init_std,
-            ascent_steps=self.ascent_steps,
-            ascent_step_size=self.ascent_step_size,
-            ascent_rule=str(self.ascent_rule),  # type: ignore[arg-type]
-        )
+
+def follower(cfg: FollowerConfig) -> Follower:
+    """The follower that the options describe. Raises InvalidSetting."""
+    return Follower(
+        perturb=str(cfg.perturb),  # type: ignore[arg-type]
+        epsilon=cfg.epsilon,
+        norm=str(cfg.norm),  # type: ignore[arg-type]
+        norm_scope=str(cfg.norm_scope),  # type: ignore[arg-type]
+        init_std=cfg.init_std,
+        ascent_steps=cfg.ascent_steps,
+        ascent_step_size=cfg.ascent_step_size,
+        ascent_rule=str(cfg.ascent_rule),  # type: ignore[arg-type]
+    )
 
 
 class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion):

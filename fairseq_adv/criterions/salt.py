@@ -1,8 +1,7 @@
 """`--criterion salt`: the options of `core.methods.salt`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
+from typing import Optional
 
 from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
@@ -11,14 +10,14 @@ from fairseq_adv.core.clean_branch import CLEAN_BRANCHES
 from fairseq_adv.core.divergence import KINDS
 from fairseq_adv.core.methods.salt import DROPOUT_MASKS, SALT
 from fairseq_adv.core.stackelberg import UNROLL_METHODS
-from fairseq_adv.criterions.adversarial import AdversarialCriterion, FollowerConfig
+from fairseq_adv.criterions.adversarial import AdversarialCriterion, FollowerConfig, follower
 
 
 @dataclass
 class SALTConfig(FollowerConfig):
     """Options of SALT."""
 
-    unroll_steps: int | None = field(
+    unroll_steps: Optional[int] = field(  # noqa: UP045  (fairseq reads no other spelling)
         default=None,
         metadata={
             "help": "ascent steps U, the last ones, that the leader's gradient looks through "
@@ -55,7 +54,7 @@ class SALTCriterion(AdversarialCriterion):
 
     def setup_method(self, cfg: SALTConfig) -> None:
         """See `AdversarialCriterion.setup_method`."""
-        self.follower = cfg.follower()
+        self.follower = follower(cfg)
         self.method = SALT(
             follower=self.follower,
             divergence=str(cfg.divergence),  # type: ignore[arg-type]

@@ -1,7 +1,5 @@
 """`--task adversarial_translation`: fairseq's translation task, with games."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from fairseq.tasks import register_task
