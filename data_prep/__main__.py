@@ -1,0 +1,140 @@
+"""The command line: ``python -m data_prep CORPUS [options]``."""
+
+import argparse
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from data_prep.corpora import CORPORA
+from data_prep.errors import DataPrepError
+from data_prep.pipeline import Options, Pipeline
+from data_prep.raw import Selection
+from data_prep.stages import say
+from data_prep.summary import summary
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise DataPrepError(f"{message} (try {self.prog} --help)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0, 1 after one message on stderr, or 130 if interrupted."""
+    try:
+        args = _parser().parse_args(arguments)
+        with _output_directory(args.out or Path("data", args.corpus)) as out:
+            print(summary(_prepare(args, out), out))
+    except DataPrepError as error:
+        say(f"data_prep: error: {error}")
+        return 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        say(f"data_prep: error: {place}{error.strerror or error}")
+        return 1
+    except KeyboardInterrupt:
+        say("data_prep: interrupted; finished stages stay, and the same command goes on from them")
+        return 130
+    return 0
+
+
+def _prepare(args: argparse.Namespace, out: Path) -> dict[str, Any]:
+    options = Options(Selection(args.max_words, args.train_pairs), args.bpe_merges)
+    corpus = CORPORA[args.corpus].load(args, out)
+    return Pipeline(args.corpus, corpus, options, out, args.workers).run()
+
+
+@contextmanager
+def _output_directory(out: Path) -> Iterator[Path]:
+    """Make ``out`` and hold it against a second run; take it away again if it stayed empty.
+
+    The lock is on the directory itself and ends with the process.
+    """
+    is_new = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataPrepError(f"{out}: another data_prep is at work here") from None
+        except OSError:
+            pass  # some network file systems lock no directories; then there is no guard
+        yield out
+    finally:
+        os.close(descriptor)
+        if is_new:
+            with suppress(OSError):  # it is not empty: good
+                out.rmdir()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="data_prep",
+        description="Parallel text, cleaned, tokenised, BPE-encoded and binarised for fairseq.",
+    )
+    corpora = parser.add_subparsers(dest="corpus", metavar="CORPUS", required=True)
+    for entry in CORPORA.values():
+        corpus = corpora.add_parser(entry.name, help=entry.summary, description=entry.summary)
+        entry.add_options(corpus)
+        _add_common_options(corpus, entry.name)
+    return parser
+
+
+def _add_common_options(parser: argparse.ArgumentParser, name: str) -> None:
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"where the data goes (default: data/{name})"
+    )
+    parser.add_argument(
+        "--max-words",
+        type=_positive,
+        metavar="N",
+        help="drop pairs with more than N words on either side, in all splits (default: keep all)",
+    )
+    parser.add_argument(
+        "--train-pairs",
+        type=_positive,
+        metavar="N",
+        help="train on N pairs, drawn at random by a hash of each pair's text: the same on every"
+        " machine, and part of every larger choice (default: all)",
+    )
+    parser.add_argument(
+        "--bpe-merges",
+        type=_positive,
+        metavar="N",
+        default=10000,
+        help="merge operations of the joint byte-pair encoding (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        default=_cores(),
+        help="processes at work; the result does not depend on it (default: all cores)",
+    )
+
+
+def _cores() -> int:
+    """Processors that this process may use, where the system can tell; else all of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupt)  # clean up as after Ctrl-C
+    sys.exit(main())

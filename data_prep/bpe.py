@@ -1,0 +1,85 @@
+"""Joint byte-pair encoding by subword-nmt (Sennrich et al., ACL 2016)."""
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import redirect_stderr
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, TextIO
+
+from subword_nmt.apply_bpe import BPE
+from subword_nmt.learn_bpe import learn_bpe
+from tqdm import tqdm
+
+from data_prep.errors import DataPrepError
+from data_prep.lines import open_for_writing
+from data_prep.parallel import LineFunction
+from data_prep.progress import progress
+
+
+def count_words(lines: Iterable[str]) -> Counter[str]:
+    """Return how often each space-separated word occurs."""
+    words: Counter[str] = Counter()
+    for line in lines:
+        words.update(line.split(" "))
+    del words[""]
+    return words
+
+
+def write_vocabulary(words: Mapping[str, int], path: Path) -> None:
+    """Write subword-nmt's vocabulary format: ``word count`` lines, most frequent first."""
+    with open_for_writing(path) as stream:
+        for word, count in sorted(words.items(), key=lambda item: (-item[1], item[0])):
+            stream.write(f"{word} {count}\n")
+
+
+def learn_codes(words: Mapping[str, int], merges: int, path: Path) -> int:
+    """Learn at most ``merges`` merge operations, write them to ``path``, return their number.
+
+    The result depends on ``words`` alone, not on their order. Fewer are learnt when no pair of
+    symbols occurs twice any more. Raises DataPrepError if none does.
+    """
+    dictionary = io.StringIO("".join(f"{word} {count}\n" for word, count in words.items()))
+    with (
+        open_for_writing(path) as stream,
+        progress(None, "bpe: learn", "merge", total=merges) as bar,
+    ):
+        codes = _CodesFile(stream, bar)
+        # subword-nmt fails on words of one character only, and shows a bar of its own.
+        if any(len(word) > 1 for word in words):
+            with redirect_stderr(io.StringIO()):
+                learn_bpe(dictionary, codes, merges, is_dict=True)
+    if codes.merges < 1:
+        raise DataPrepError("train: no two characters are neighbours twice, so there is no BPE")
+    return codes.merges
+
+
+class _CodesFile:
+    """The file that subword-nmt writes its codes to, a line at a time after a version line."""
+
+    def __init__(self, stream: TextIO, bar: "tqdm[Any]") -> None:
+        self._stream = stream
+        self._bar = bar
+        self.merges = -1
+
+    def write(self, line: str) -> None:
+        self._stream.write(line)
+        self.merges += 1
+        if self.merges:
+            self._bar.update()
+
+
+def segmenter(codes: Path) -> LineFunction:
+    """Return a function from tokenised lines to their subwords, split words marked by ``@@``."""
+    return partial(_segment, codes=codes.read_text(encoding="utf-8"))
+
+
+def _segment(lines: list[str], codes: str) -> list[str]:
+    bpe = _load(codes)
+    return [bpe.segment(line) for line in lines]
+
+
+@lru_cache(maxsize=1)
+def _load(codes: str) -> BPE:
+    return BPE(io.StringIO(codes, newline="\n"))

@@ -1,0 +1,47 @@
+"""What the pipeline needs of a corpus."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from data_prep.counts import Counts
+
+
+class Example(NamedTuple):
+    """One sentence pair; ``split`` is ``train``, ``valid`` or ``test``."""
+
+    split: str
+    source: str
+    target: str
+
+
+class Corpus(Protocol):
+    """A parallel corpus that is at hand: everything is downloaded."""
+
+    @property
+    def source_lang(self) -> str: ...
+    @property
+    def target_lang(self) -> str: ...
+
+    def inputs(self) -> Mapping[str, Path]:
+        """Return the files whose content decides the result, under stable names."""
+
+    def read(self, counts: Counts) -> Iterator[Example]:
+        """Yield the pairs that are worth keeping, in a fixed order.
+
+        Every pair seen is counted in ``counts.found``, every pair held back in ``counts.dropped``;
+        sentences need not be cleaned. The caller drops empty and overlong ones.
+        """
+
+
+@dataclass(frozen=True)
+class CorpusEntry:
+    """One CORPUS of the command line."""
+
+    name: str
+    summary: str
+    add_options: Callable[[ArgumentParser], None]
+    # Second argument: the output directory, where downloads are kept.
+    load: Callable[[Namespace, Path], Corpus]

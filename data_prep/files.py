@@ -1,0 +1,78 @@
+"""The user's own parallel text: one file per split and language, one sentence per line."""
+
+import re
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.corpus import CorpusEntry, Example
+from data_prep.counts import SPLITS, Counts
+from data_prep.errors import DataPrepError
+from data_prep.lines import count_lines, read_lines
+
+_LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # it becomes part of file names
+
+
+@dataclass(frozen=True)
+class FilesCorpus:
+    """``prefixes[split].lang`` for both languages; the splits are taken as they are."""
+
+    source_lang: str
+    target_lang: str
+    prefixes: Mapping[str, str]
+
+    def inputs(self) -> Mapping[str, Path]:
+        return {
+            f"{split} {lang}": Path(f"{self.prefixes[split]}.{lang}")
+            for split in SPLITS
+            for lang in (self.source_lang, self.target_lang)
+        }
+
+    def read(self, counts: Counts) -> Iterator[Example]:
+        inputs = self.inputs()
+        for split in SPLITS:
+            source, target = (
+                inputs[f"{split} {lang}"] for lang in (self.source_lang, self.target_lang)
+            )
+            _check_same_length(source, target)
+            for pair in zip(read_lines(source), read_lines(target), strict=True):
+                counts.found[split] += 1
+                yield Example(split, *pair)
+
+
+def _check_same_length(source: Path, target: Path) -> None:
+    lengths = {path: count_lines(path) for path in (source, target)}
+    for path, length in lengths.items():
+        if not length:
+            raise DataPrepError(f"{path}: is empty")
+    if lengths[source] != lengths[target]:
+        raise DataPrepError(
+            f"{source} has {lengths[source]} lines, {target} has {lengths[target]}:"
+            " line n of one must be the translation of line n of the other"
+        )
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--source-lang", required=True, metavar="LANG", help="such as de")
+    parser.add_argument("--target-lang", required=True, metavar="LANG", help="such as en")
+    for split in SPLITS:
+        parser.add_argument(
+            f"--{split}",
+            required=True,
+            metavar="PREFIX",
+            help=f"the {split} split is PREFIX.<source-lang> and PREFIX.<target-lang>",
+        )
+
+
+def _load(args: Namespace, out: Path) -> FilesCorpus:
+    for lang in (args.source_lang, args.target_lang):
+        if not _LANGUAGE.fullmatch(lang):
+            raise DataPrepError(f"{lang!r} is no language code: letters, digits, - and _ only")
+    if args.source_lang == args.target_lang:
+        raise DataPrepError(f"--source-lang and --target-lang are both {args.source_lang}")
+    prefixes = {split: getattr(args, split) for split in SPLITS}
+    return FilesCorpus(args.source_lang, args.target_lang, prefixes)
+
+
+ENTRIES = [CorpusEntry("files", "your own parallel text files", _add_options, _load)]

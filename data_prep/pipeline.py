@@ -1,0 +1,160 @@
+"""From a corpus to fairseq's binary data: raw, tok, bpe, bin, and a report."""
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from data_prep.binarize import LOG, binarize
+from data_prep.bpe import count_words, learn_codes, segmenter, write_vocabulary
+from data_prep.corpus import Corpus
+from data_prep.counts import SPLITS
+from data_prep.lines import open_for_writing, read_lines
+from data_prep.parallel import LineFunction, LineMapper
+from data_prep.progress import progress
+from data_prep.raw import Selection, write_raw
+from data_prep.stages import STAMP, Stage, run_stage, say, sha256_of
+from data_prep.tokenization import tokenizer
+
+STAGES = ("raw", "tok", "bpe", "bin")
+REPORT = "report.json"
+
+# Raise it whenever the code of a stage changes what that stage writes.
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What shapes the data, beside the corpus itself."""
+
+    selection: Selection
+    bpe_merges: int
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The stages of one corpus in one output directory."""
+
+    name: str
+    corpus: Corpus
+    options: Options
+    out: Path
+    workers: int
+
+    def run(self) -> dict[str, Any]:
+        """Make what is missing or out of date; return the report, which is in report.json too."""
+        inputs = {name: sha256_of(path) for name, path in self.corpus.inputs().items()}
+        raw = self._stage(
+            "raw",
+            {"corpus": self.name, "inputs": inputs, "selection": asdict(self.options.selection)},
+            lambda directory: write_raw(self.corpus, self.options.selection, directory),
+        )
+        tok = self._stage("tok", {"inputs": raw.files}, lambda d: self._tokenize(raw.path, d))
+        bpe = self._stage(
+            "bpe",
+            {"inputs": tok.files, "merges": self.options.bpe_merges},
+            lambda directory: self._encode(tok.path, directory),
+        )
+        binary = self._stage("bin", {"inputs": bpe.files}, lambda d: self._binarize(bpe.path, d))
+        report = {
+            "corpus": self.name,
+            "languages": self._languages,
+            "options": {**asdict(self.options.selection), "bpe_merges": self.options.bpe_merges},
+            "inputs": {
+                name: {"file": path.name, "sha256": inputs[name]}
+                for name, path in self.corpus.inputs().items()
+            },
+            "versions": _versions(),
+            **{stage.path.name: stage.facts for stage in (raw, tok, bpe, binary)},
+        }
+        temporary = self.out / f".{REPORT}.tmp"
+        try:
+            temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+            temporary.replace(self.out / REPORT)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return report
+
+    @property
+    def _languages(self) -> tuple[str, str]:
+        return (self.corpus.source_lang, self.corpus.target_lang)
+
+    def _stage(
+        self, name: str, key: dict[str, Any], build: Callable[[Path], dict[str, Any]]
+    ) -> Stage:
+        began = time.monotonic()
+        key = {**key, "format": _FORMAT, "languages": self._languages, "versions": _versions()}
+        stage = run_stage(self.out / name, key, build)
+        if not stage.reused:
+            say(f"{name}: made in {time.monotonic() - began:.1f} s")
+            # What was made from the former content would not belong to the new one.
+            for later in STAGES[STAGES.index(name) + 1 :]:
+                if (self.out / later / STAMP).exists():
+                    shutil.rmtree(self.out / later)
+            (self.out / REPORT).unlink(missing_ok=True)
+        return stage
+
+    def _tokenize(self, raw: Path, directory: Path) -> dict[str, Any]:
+        counts = self._map_files("tok", raw, directory, tokenizer)
+        return {"tokens": _totals(counts)}
+
+    def _encode(self, tok: Path, directory: Path) -> dict[str, Any]:
+        words: Counter[str] = Counter()
+        for lang in self._languages:
+            words += count_words(read_lines(tok / f"train.{lang}"))
+        codes = directory / "codes"
+        merges = learn_codes(words, self.options.bpe_merges, codes)
+        counts = self._map_files("bpe", tok, directory, lambda lang: segmenter(codes))
+        for lang, subwords in counts["train"].items():
+            write_vocabulary(subwords, directory / f"vocab.{lang}")
+        return {"merges": merges, "tokens": _totals(counts)}
+
+    def _binarize(self, bpe: Path, directory: Path) -> dict[str, Any]:
+        return binarize(bpe, self._languages, directory, self.out / LOG, self.workers)
+
+    def _map_files(
+        self, stage: str, source: Path, target: Path, function: Callable[[str], LineFunction]
+    ) -> dict[str, dict[str, Counter[str]]]:
+        """Write each file of ``source`` to ``target``, through the function of its language.
+
+        Returns how often each space-separated word was written, by split and language.
+        """
+        counts: dict[str, dict[str, Counter[str]]] = {split: {} for split in SPLITS}
+        with LineMapper(self.workers) as mapper:
+            for split in SPLITS:
+                for lang in self._languages:
+                    file = f"{split}.{lang}"
+                    lines = mapper.map(function(lang), read_lines(source / file))
+                    with open_for_writing(target / file) as stream:
+                        bar = progress(lines, f"{stage}: {file}", "line")
+                        counts[split][lang] = count_words(_tee(bar, stream.write))
+        return counts
+
+
+def _tee(lines: Iterable[str], write: Callable[[str], object]) -> Iterator[str]:
+    for line in lines:
+        write(line + "\n")
+        yield line
+
+
+def _totals(counts: dict[str, dict[str, Counter[str]]]) -> dict[str, dict[str, int]]:
+    return {
+        split: {lang: words.total() for lang, words in by_lang.items()}
+        for split, by_lang in counts.items()
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of the tools that shape the data."""
+    versions = {}
+    for package in ("sacremoses", "subword-nmt", "fairseq", "ve-fairseq"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # fairseq goes by either name
+            continue
+    return versions

@@ -1,0 +1,102 @@
+"""Stages that are written whole or not at all, and made again only when something changed.
+
+A stage is a directory with a ``stage.json``: a digest of all that decides the content (options,
+tool versions, inputs), what the stage counted, and a digest per file. It is built under a temporary
+name and renamed, so a directory with the final name is always complete.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import DataPrepError
+
+STAMP = "stage.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage: where it is, what it counted, and the sha256 of each of its files."""
+
+    path: Path
+    facts: dict[str, Any]
+    files: dict[str, str]
+    reused: bool
+
+
+def say(message: str) -> None:
+    """Tell the user what is going on."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hexadecimal sha256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def run_stage(path: Path, key: Mapping[str, Any], build: Callable[[Path], dict[str, Any]]) -> Stage:
+    """Return the stage at ``path``, built anew unless it is there, intact, with the same ``key``.
+
+    ``build`` fills the directory that it is given and returns what it counted; ``key`` and that
+    must survive JSON.
+    """
+    key_digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    found = _load(path)
+    if found is not None and found["key"] == key_digest and _intact(path, found["files"]):
+        say(f"{path.name}: already there")
+        return Stage(path, found["facts"], found["files"], reused=True)
+    if path.exists() and not (path / STAMP).exists():
+        raise DataPrepError(f"{path}: not made by data_prep, so it stays; choose another --out")
+    for remains in path.parent.glob(f".{path.name}.*.tmp"):  # of a run that was killed
+        shutil.rmtree(remains, ignore_errors=True)
+    # A process of that run may still be writing, so the name is a new one.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        facts = build(temporary)
+        files = {
+            str(file.relative_to(temporary)): sha256_of(file)
+            for file in sorted(temporary.rglob("*"))
+            if file.is_file()
+        }
+        stamp = {"key": key_digest, "facts": facts, "files": files}
+        (temporary / STAMP).write_text(json.dumps(stamp, indent=1), encoding="utf-8")
+        _replace(temporary, path)
+    except OSError as error:  # a full disk names no file
+        reason = error.strerror or error
+        raise DataPrepError(f"{error.filename or path}: {reason}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Stage(path, facts, files, reused=False)
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    try:
+        stamp = json.loads((path / STAMP).read_text(encoding="utf-8"))
+        return stamp if {"key", "facts", "files"} <= stamp.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _intact(path: Path, files: Mapping[str, str]) -> bool:
+    return all(
+        (path / name).is_file() and sha256_of(path / name) == digest
+        for name, digest in files.items()
+    )
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Put ``temporary`` in the place of ``path``; a directory cannot be renamed over another."""
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.rename(old)
+    temporary.rename(path)
+    shutil.rmtree(old, ignore_errors=True)

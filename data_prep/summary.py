@@ -1,0 +1,41 @@
+"""The table at the end of a run."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from data_prep.counts import SPLITS
+
+
+def summary(report: dict[str, Any], out: Path) -> str:
+    """Return the report as a table for people: pairs found, dropped and kept, and sizes."""
+    raw, bpe = report["raw"], report["bpe"]
+    rows: list[tuple[str, Iterable[object]]] = [
+        ("", SPLITS),
+        ("pairs found", _per_split(raw["found"])),
+    ]
+    reasons = sorted({reason for dropped in raw["dropped"].values() for reason in dropped})
+    for reason in reasons:
+        rows.append((f"- {reason}", [raw["dropped"][split].get(reason, 0) for split in SPLITS]))
+    rows.append(("pairs kept", _per_split(raw["kept"])))
+    for name, table in (("words", raw["words"]), ("BPE tokens", bpe["tokens"])):
+        for lang in report["languages"]:
+            rows.append((f"{name} {lang}", [table[split][lang] for split in SPLITS]))
+    lines = [
+        f"{label:<28}" + "".join(f"{_number(cell):>11}" for cell in cells) for label, cells in rows
+    ]
+    for kind, count in raw["repaired lines"].items():
+        lines.append(f"repaired: {kind} in {count:,} lines")
+    lines.append(
+        f"{bpe['merges']:,} BPE merges, {report['bin']['dictionary']:,} dictionary entries;"
+        f" fairseq-train reads {out / 'bin'}"
+    )
+    return "\n".join(lines)
+
+
+def _per_split(counts: dict[str, int]) -> list[int]:
+    return [counts[split] for split in SPLITS]
+
+
+def _number(cell: object) -> str:
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)

@@ -1,0 +1,40 @@
+"""Repairs on one line of text, so that every later tool agrees on where lines and words end."""
+
+import re
+import unicodedata
+from collections.abc import MutableMapping
+
+CONTROL = "control characters"
+SEPARATOR = "line separators"
+INVISIBLE = "invisible characters"
+
+# U+0085, U+2028 and U+2029 end a line for str.splitlines(), and so do \v, \f and \x1c to \x1e:
+# left in place, they would tear source and target apart in any tool that uses it.
+_LINE_SEPARATORS = re.compile("[\v\f\x1c\x1d\x1e\x85\u2028\u2029\r\n]")
+_CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f]")
+# Soft hyphen, zero-width space, word joiner, byte order mark, directional marks. The two joiners
+# U+200C and U+200D stay: they are spelling in Persian and in Indic scripts.
+_INVISIBLE = re.compile(
+    "[\xad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]"
+)
+_SPACES = re.compile(r"\s+")
+
+
+def clean_line(line: str, repairs: MutableMapping[str, int]) -> str:
+    """Return ``line`` in NFC, free of control and invisible characters, with single spaces.
+
+    Each kind of repair is counted once per line in ``repairs``. Non-breaking, thin and other
+    Unicode spaces become plain ones without being counted: they are ordinary typography.
+    """
+    if not line.isascii():
+        line = unicodedata.normalize("NFC", line)
+        if _INVISIBLE.search(line):
+            repairs[INVISIBLE] = repairs.get(INVISIBLE, 0) + 1
+            line = _INVISIBLE.sub("", line)
+    if _LINE_SEPARATORS.search(line):
+        repairs[SEPARATOR] = repairs.get(SEPARATOR, 0) + 1
+        line = _LINE_SEPARATORS.sub(" ", line)
+    if _CONTROLS.search(line):
+        repairs[CONTROL] = repairs.get(CONTROL, 0) + 1
+        line = _CONTROLS.sub("", line)
+    return _SPACES.sub(" ", line).strip()

@@ -1,0 +1,112 @@
+"""Debian packages and help pages, from bytes to paragraphs."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from data_prep.deb import read_deb
+from data_prep.errors import DataPrepError
+from data_prep.help_pages import read_page
+from tests.data_prep_fixtures import deb, help_page
+
+FILES = {"usr/share/a/one.html": b"<p>1</p>", "usr/share/a/odd": b"x" * 30001, "etc/b": b"no"}
+
+
+@pytest.mark.parametrize("compression", ["xz", "gz", "bz2", "zst"])
+def test_a_package_gives_back_its_files(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / "a.deb"
+    path.write_bytes(deb(FILES, compression))
+    wanted = {name: content for name, content in FILES.items() if name.startswith("usr/")}
+    assert dict(read_deb(path, "usr/")) == wanted
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="dpkg-deb is not installed")
+@pytest.mark.parametrize("compression", ["xz", "gzip", "none"])
+def test_a_package_that_dpkg_built(tmp_path: Path, compression: str) -> None:
+    root = tmp_path / "root"
+    (root / "DEBIAN").mkdir(parents=True)
+    (root / "DEBIAN" / "control").write_text(
+        "Package: t\nVersion: 1\nArchitecture: all\nMaintainer: t <t@example.org>\nDescription: t\n"
+    )
+    for name, content in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    path = tmp_path / "t.deb"
+    command = ["dpkg-deb", f"-Z{compression}", "--root-owner-group", "-b", str(root), str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert dict(read_deb(path, "")) == FILES
+
+
+@pytest.mark.parametrize("compression", ["xz", "zst"])
+def test_every_truncation_is_noticed(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / "cut.deb"
+    whole = deb(FILES, compression)
+    for size in [*range(0, len(whole) - 1, 37), len(whole) - 2]:
+        path.write_bytes(whole[:size])
+        with pytest.raises(DataPrepError, match=r"cut\.deb: not a whole Debian package"):
+            list(read_deb(path, "usr/"))
+
+
+@pytest.mark.parametrize("compression", ["xz", "zst"])
+def test_a_flipped_bit_in_the_data_is_noticed(tmp_path: Path, compression: str) -> None:
+    whole = bytearray(deb(FILES, compression))
+    whole[-40] ^= 1
+    path = tmp_path / "flipped.deb"
+    path.write_bytes(whole)
+    with pytest.raises(DataPrepError, match=r"flipped\.deb") as caught:
+        list(read_deb(path, "usr/"))
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damaged_packages_never_escape_as_another_error(
+    tmp_path: Path, data: st.DataObject
+) -> None:
+    content = bytearray(deb(FILES, data.draw(st.sampled_from(["xz", "gz", "bz2", "zst", ""]))))
+    for _ in range(data.draw(st.integers(1, 5))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "damaged.deb"
+    path.write_bytes(content)
+    try:
+        list(read_deb(path, ""))
+    except DataPrepError as error:
+        assert str(path) in str(error)
+
+
+COMMAND_OR_CTRL = """<span id="s" class="switchinline"><span hidden="true" class="MAC">Command</span>
+<span hidden="true" id="default1">Ctrl</span></span>"""
+CELLS_OR_SHAPES = """<span class="switchinline"><span class="CALC">cells</span
+><span class="DRAW">shapes</span></span>"""
+
+
+def test_paragraphs_of_a_page() -> None:
+    page = help_page(
+        [
+            ("par_1", "One <b>bold</b>\n   word.<br>Next line &amp; more"),
+            ("par_2", "  "),
+            ("par_3", f"Press {COMMAND_OR_CTRL}+F."),
+            ("par_4", f"{CELLS_OR_SHAPES} here"),
+            ("par_1", "The same id again"),
+        ]
+    ).replace(
+        b"</div><footer>", b'<p>no id</p><p id="c" class="codeintable">x = 1</p></div><footer>'
+    )
+    paragraphs = read_page(page)
+    assert [(p.key, p.text, p.is_code) for p in paragraphs] == [
+        (("par_1", 0), "One bold word. Next line & more", False),
+        (("par_3", 0), "Press Ctrl+F.", False),
+        (("par_4", 0), "cells here", False),
+        (("par_1", 1), "The same id again", False),
+        (("c", 0), "x = 1", True),
+    ]
+
+
+@given(st.binary())
+def test_any_bytes_are_a_page(content: bytes) -> None:
+    read_page(content)
+    read_page(b'<div id="DisplayArea"><p id="x">' + content)
