@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from fairseq.criterions.label_smoothed_cross_entropy import (
     LabelSmoothedCrossEntropyCriterion,
     LabelSmoothedCrossEntropyCriterionConfig,
@@ -19,7 +18,8 @@ from fairseq_adv.core.follower import PERTURB, RULES, Follower
 from fairseq_adv.core.game import Accumulate, InvalidSetting, Step
 from fairseq_adv.core.methods.salt import SALT
 from fairseq_adv.core.perturbation import NORMS, SCOPES
-from fairseq_adv.fairseq_game import FairseqGame, UnsupportedModel
+from fairseq_adv.embedding_hooks import UnsupportedModel
+from fairseq_adv.fairseq_game import FairseqGame
 
 
 @dataclass
@@ -109,6 +109,7 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion):
     method: Any
     without_interaction: Any = None
     follower: Follower
+    sound_in_half_precision = True
 
     def __init__(self, cfg: FollowerConfig, task: Any) -> None:
         super().__init__(

@@ -65,3 +65,4 @@ class SALTCriterion(AdversarialCriterion):
         )
         if self.method.unrolled > 0:
             self.without_interaction = self.method.without_interaction()
+            self.sound_in_half_precision = self.method.unroll_method == "exact"

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from fairseq.optim import FairseqOptimizer
+from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
 
@@ -75,6 +77,25 @@ class AdversarialTraining:
             return super().train_step(  # type: ignore[misc, no-any-return]
                 sample, model, criterion, optimizer, update_num, ignore_grad
             )
+        _refuse_what_is_not_sound(model, criterion, optimizer)
         model.train()
         model.set_num_updates(update_num)
         return criterion.play(model, sample, update_num, Backward(optimizer, ignore_grad))
+
+
+def _refuse_what_is_not_sound(
+    model: Any, criterion: AdversarialCriterion, optimizer: FairseqOptimizer
+) -> None:
+    if isinstance(getattr(model, "module", None), DistributedDataParallel):
+        raise SystemExit(
+            "fairseq_adv: --ddp-backend pytorch_ddp synchronises workers in the first backward "
+            "pass of a batch, and a game takes several: use --ddp-backend legacy_ddp"
+        )
+    if isinstance(optimizer, AMPOptimizer):
+        raise SystemExit("fairseq_adv: --amp is not supported: use --bf16, --fp16 or neither")
+    half = next(model.parameters()).dtype in (torch.float16, torch.bfloat16)
+    if half and not criterion.sound_in_half_precision:
+        raise SystemExit(
+            "fairseq_adv: --unroll-method central and one-sided take differences of gradients "
+            "that 16 bits do not resolve: use --unroll-method exact with --bf16 and --fp16"
+        )

@@ -1,0 +1,93 @@
+"""Each patch of `compat`: what goes wrong without it, and that it does not with it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fairseq import checkpoint_utils
+from fairseq.data import data_utils
+from fairseq.models.distributed_fairseq_model import DistributedFairseqModel
+
+from tests import tiny, training
+
+
+@pytest.mark.parametrize("max_sentences", [None, 1, 7, 8, 64, 100, 1000])
+@pytest.mark.parametrize("sentences", [0, 1, 5, 8, 100])
+def test_every_sentence_is_batched(sentences: int, max_sentences: int | None) -> None:
+    indices = np.random.default_rng(1).permutation(sentences)
+    batches = data_utils.batch_by_size(
+        indices,
+        num_tokens_fn=lambda i: 3 + i % 5,
+        num_tokens_vec=np.full(sentences, 5),
+        max_tokens=60,
+        max_sentences=max_sentences,
+        required_batch_size_multiple=8,
+    )
+    assert [i for batch in batches for i in batch] == indices.tolist()
+    assert all(len(batch) <= (max_sentences or 12) for batch in batches)
+
+
+def test_checkpoints_load(toy_data: Path, tmp_path: Path) -> None:
+    training.run_training(toy_data, tmp_path, "--store-ema")
+    state = checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "checkpoint_last.pt"))
+    assert state["cfg"]["criterion"]["_name"] == "salt"
+
+
+class RunsCode:
+    """A pickle that would write a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch '{self.path}'",)
+
+
+def test_a_checkpoint_with_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"model": {}, "args": None, "cfg": RunsCode(tmp_path / "ran")}, tmp_path / "evil.pt")
+    with pytest.raises(pickle.UnpicklingError, match="system"):
+        checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "evil.pt"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_data_parallel_on_cpu() -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    group = {"init_method": f"tcp://localhost:{port}", "world_size": 1, "rank": 0}
+    torch.distributed.init_process_group("gloo", **group)
+    try:
+        args = Namespace(
+            tpu=False,
+            ddp_backend="pytorch_ddp",
+            device_id=0,
+            broadcast_buffers=False,
+            bucket_cap_mb=25,
+            find_unused_parameters=False,
+            gradient_as_bucket_view=False,
+            ddp_comm_hook="none",
+            heartbeat_timeout=-1,
+        )
+        model = DistributedFairseqModel(
+            args, tiny.transformer(), torch.distributed.group.WORLD, torch.device("cpu")
+        )
+        sample = tiny.batch()
+        model(**sample["net_input"])[0].sum().backward()
+        assert all(p.grad is not None for p in model.parameters())
+
+        class Backward:
+            def backward(self, loss: torch.Tensor) -> None:
+                loss.backward()
+
+        with pytest.raises(SystemExit, match="--ddp-backend legacy_ddp"):
+            tiny.task().train_step(sample, model, tiny.criterion(), Backward(), 0)  # type: ignore[arg-type]
+    finally:
+        torch.distributed.destroy_process_group()

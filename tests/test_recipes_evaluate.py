@@ -1,0 +1,239 @@
+"""Translating, scoring and the trivial translators."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sacremoses import MosesTokenizer
+
+from recipes.errors import RecipeError
+from recipes.evaluate import evaluate, score, signatures
+from recipes.files import SCORES, TRANSLATIONS, read_json, read_table, write_table, written_whole
+from recipes.generation import Search, detokenize, parse_hypotheses, undo_bpe
+from recipes.trivial import nearest_translations
+
+ROOT = Path(__file__).parents[1]
+
+REFERENCES = [
+    'Click the "Insert" tab, then choose Table.',
+    "The file can't be opened (read-only)!",
+    "See also: Fontwork.",
+]
+HYPOTHESES = [
+    'Click on the "Insert" tab and choose Tables.',
+    "The file cannot be opened!",
+    "See also: Fontwork.",
+]
+
+
+def test_scores_are_those_of_sacrebleu_s_command_line(tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("references", "hypotheses")}
+    files["references"].write_text("\n".join(REFERENCES) + "\n", "utf-8")
+    files["hypotheses"].write_text("\n".join(HYPOTHESES) + "\n", "utf-8")
+    said = subprocess.run(
+        [sys.executable, "-m", "sacrebleu", files["references"], "-i", files["hypotheses"]]
+        + ["-m", "bleu", "chrf", "-w", "10"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    bleu, chrf = json.loads(said)
+    ours = score(HYPOTHESES, REFERENCES)
+    assert ours.bleu == pytest.approx(bleu["score"], abs=1e-9)
+    assert ours.chrf == pytest.approx(chrf["score"], abs=1e-9)
+    assert f"ratio = {ours.length_ratio:.3f}" in bleu["verbose_score"]
+    assert signatures(REFERENCES) == {"bleu": bleu["signature"], "chrf": chrf["signature"]}
+
+
+def generated(*numbers: int) -> bytes:
+    lines = ["2026-11-22 10:23:20 | INFO | fairseq_cli.generate | loading", "Generate test: H-9"]
+    for number in numbers:
+        lines += [f"S-{number}\tein\x85 Satz", f"T-{number}\ta sentence"]
+        lines += [f"H-{number}\t-0.5\tsen@@ tence\u2028 {number}", f"D-{number}\t-0.5\tsentence"]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def test_hypotheses_come_in_the_order_of_the_sentences() -> None:
+    assert parse_hypotheses(generated(2, 0, 1), 3) == [
+        "sen@@ tence\u2028 0",
+        "sen@@ tence\u2028 1",
+        "sen@@ tence\u2028 2",
+    ]
+
+
+def test_an_empty_hypothesis_is_one() -> None:
+    assert parse_hypotheses(b"H-0\t-0.5\t\n", 1) == [""]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ((0, 1, 3), "1 of 4 sentences were not translated: ids 2"),
+        ((0, 1, 2, 2, 3), "1 of 4 sentences were translated more than once: ids 2"),
+        ((0, 1, 2, 3, 7), "1 of 4 sentences were translated, but not in the reference: ids 7"),
+        ((), "4 of 4 sentences were not translated: ids 0, 1, 2, 3"),
+    ],
+)
+def test_each_sentence_must_be_translated_once(numbers: tuple[int, ...], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_hypotheses(generated(*numbers), 4)
+    assert str(caught.value) == message
+
+
+def test_a_long_list_of_ids_is_cut() -> None:
+    with pytest.raises(RecipeError, match=r"ids 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, \.\.\.$"):
+        parse_hypotheses(b"", 100)
+
+
+@pytest.mark.parametrize(
+    ("coded", "plain"),
+    [
+        ("Ein@@ fa@@ che Lösung", "Einfache Lösung"),
+        ("", ""),
+        ("cut o@@", "cut o"),
+        ("a @ b", "a @ b"),
+        ("@-@ dash", "@-@ dash"),
+    ],
+)
+def test_undo_bpe(coded: str, plain: str) -> None:
+    assert undo_bpe(coded) == plain
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "Choose Insert, then Table; press Enter.",
+        "The file can't be opened!",
+        "Values from 0.5 to 1,000 are allowed (see below).",
+        "Search & replace, with [Return].",
+        "He said: don't.",
+        "A naïve café costs 5% more.",
+    ],
+)
+@pytest.mark.parametrize("escape", [False, True])
+def test_detokenising_undoes_tokenising_and_bpe(raw: str, escape: bool) -> None:
+    words = MosesTokenizer("en").tokenize(raw, escape=escape)
+    coded = " ".join(f"{word[:2]}@@ {word[2:]}" if len(word) > 8 else word for word in words)
+    assert detokenize([coded], "en") == [raw]
+
+
+def test_nearest_translations() -> None:
+    train = {
+        "Öffnen Sie die Datei.": "Open the file.",
+        "Schließen Sie die Datei.": "Close the file.",
+        "Schließen Sie das Fenster.": "Close the window.",
+        "DAS FENSTER SCHLIESSEN": "Closing the window",
+    }
+    source = ["Schließen Sie das große Fenster.", "öffnen", "Fenster schliessen"]
+    nearest = nearest_translations(list(train), list(train.values()), source)
+    assert nearest == ["Close the window.", "Open the file.", "Closing the window"]
+
+
+def test_the_first_of_equally_near_sentences_counts() -> None:
+    assert nearest_translations(["c", "a b", "a d"], ["C", "B", "D"], ["a"]) == ["B"]
+
+
+def test_a_sentence_without_a_known_word_gets_the_first() -> None:
+    assert nearest_translations(["a b", "c"], ["A", "C"], ["xyz", "c"]) == ["A", "C"]
+
+
+def test_more_sentences_than_are_compared_at_a_time() -> None:
+    words = [f"word{i}" for i in range(700)]
+    assert nearest_translations(words, words, words[::-1]) == words[::-1]
+
+
+def test_copying_scores_full_marks_where_source_and_reference_agree() -> None:
+    ours = score(REFERENCES, REFERENCES)
+    assert ours.bleu == pytest.approx(100)
+    assert ours.chrf == pytest.approx(100)
+    assert ours.length_ratio == 1
+
+
+def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    write_table({"source": ['"a', "b\tc"], "target": ["x\x85y", ""]}, path)
+    assert read_table(path) == [
+        {"source": '"a', "target": "x\x85y"},
+        {"source": "b c", "target": ""},
+    ]
+
+
+def test_a_failing_write_leaves_the_former_file(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text("former")
+    with pytest.raises(OSError, match="full"), written_whole(path) as temporary:
+        temporary.write_text("half")
+        raise OSError("full")
+    assert path.read_text() == "former"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with 13 test sentences of very different lengths."""
+    directory = tmp_path_factory.mktemp("data")
+    for split, count in (("train", 40), ("valid", 5), ("test", 13)):
+        for lang, words in (("de", "eins zwei drei vier"), ("en", "one two three four")):
+            lines = (
+                " ".join(words.split()[(i + j) % 4] for j in range(1 + i % 7)) + f" {i} ."
+                for i in range(count)
+            )
+            (directory / f"{split}.{lang}").write_text("\n".join(lines) + "\n", "utf-8")
+    splits = [part for s in ("train", "valid", "test") for part in (f"--{s}", directory / s)]
+    languages = ("--source-lang", "de", "--target-lang", "en")
+    run("data_prep", "files", *splits, *languages, "--out", directory / "out", "--bpe-merges", "20")
+    return directory / "out"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(data: Path) -> Path:
+    """A model that has learnt next to nothing."""
+    sizes = [
+        f"--{side}-{name}={size}"
+        for side in ("encoder", "decoder")
+        for name, size in (("layers", 1), ("embed-dim", 8), ("ffn-embed-dim", 8))
+    ]
+    run(
+        *("fairseq_cli.train", data / "bin", "--user-dir", ROOT / "fairseq_adv"),
+        *("--arch", "transformer"),
+        *("--task", "adversarial_translation", "--criterion", "salt", "--optimizer", "adam"),
+        *(*sizes, "--encoder-attention-heads=2", "--decoder-attention-heads=2"),
+        *("--max-tokens", "500", "--max-update", "1", "--disable-validation", "--cpu"),
+        *("--save-dir", data / "checkpoints", "--no-epoch-checkpoints"),
+    )
+    return data / "checkpoints" / "checkpoint_last.pt"
+
+
+def run(*command: object) -> None:
+    subprocess.run([sys.executable, "-m", *map(str, command)], check=True, cwd=ROOT)
+
+
+def test_every_sentence_is_translated(data: Path, checkpoint: Path, tmp_path: Path) -> None:
+    scores = evaluate(data, checkpoint, "test", Search(beam=2), True, True, tmp_path)
+    assert scores["sentences"] == 13
+    rows = read_table(tmp_path / TRANSLATIONS)
+    raw = (data / "raw" / "test.en").read_text("utf-8").split("\n")[:-1]
+    assert [row["reference"] for row in rows] == raw
+    assert all(row["translation"] and "@@" not in row["translation"] for row in rows)
+    systems = read_json(tmp_path / SCORES, "")["systems"]
+    assert systems["model"]["bleu"] == pytest.approx(
+        score([row["translation"] for row in rows], raw).bleu
+    )
+    assert systems["copy"]["bleu"] == pytest.approx(
+        score([row["source"] for row in rows], raw).bleu
+    )
+    assert systems["nearest"]["bleu"] > 50  # the test sentences are among the training ones
+
+
+def test_a_checkpoint_that_is_none_is_an_error_and_nothing_is_written(
+    data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=r"nowhere\.pt: no such checkpoint"):
+        evaluate(data, Path("nowhere.pt"), "test", Search(), False, True, tmp_path)
+    broken = tmp_path / "broken.pt"
+    broken.write_bytes(b"nonsense")
+    with pytest.raises(RecipeError, match="fairseq-generate failed"):
+        evaluate(data, broken, "test", Search(), False, True, tmp_path)
+    assert list(tmp_path.iterdir()) == [broken]

@@ -1,0 +1,94 @@
+"""fairseq's commands run in this process, on a toy language, for the tests of whole trainings."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from fairseq import checkpoint_utils, options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq_cli import generate, preprocess, train
+
+import fairseq_adv
+
+USER_DIR = str(Path(fairseq_adv.__file__).parent)
+
+MODEL = [
+    *["--arch", "transformer", "--share-all-embeddings", "--dropout", "0.1"],
+    *["--encoder-layers", "1", "--decoder-layers", "1"],
+    *["--encoder-embed-dim", "16", "--decoder-embed-dim", "16"],
+    *["--encoder-ffn-embed-dim", "16", "--decoder-ffn-embed-dim", "16"],
+    *["--encoder-attention-heads", "2", "--decoder-attention-heads", "2"],
+]
+
+
+def make_data(folder: Path, sizes: dict[str, int]) -> Path:
+    """Binarised pairs of a toy language: the target is the source in reverse."""
+    rng = random.Random(1)
+    for split, size in sizes.items():
+        with (
+            open(folder / f"{split}.a", "w", encoding="utf-8") as source,
+            open(folder / f"{split}.b", "w", encoding="utf-8") as target,
+        ):
+            for _ in range(size):
+                words = [f"w{rng.randrange(20)}" for _ in range(rng.randint(1, 7))]
+                print(*words, file=source)
+                print(*reversed(words), file=target)
+    parser = options.get_preprocessing_parser()
+    prefs = [f"--{split}pref={folder / split}" for split in sizes]
+    arguments = ["-s", "a", "-t", "b", "--destdir", str(folder / "bin"), "--joined-dictionary"]
+    preprocess.main(parser.parse_args([*prefs, *arguments]))
+    return folder / "bin"
+
+
+def arguments(data: Path, save_dir: Path, *more: str, criterion: str = "salt") -> list[str]:
+    """A short training, on one CPU thread, in float32."""
+    return [
+        *[str(data), "--user-dir", USER_DIR, "--task", "adversarial_translation"],
+        *["--criterion", criterion, "--label-smoothing", "0.1"],
+        *MODEL,
+        *["--optimizer", "adam", "--lr", "1e-3", "--max-tokens", "60", "--cpu"],
+        *["--num-workers", "0"],
+        *["--max-update", "4", "--log-interval", "1", "--log-format", "json"],
+        *["--save-dir", str(save_dir), "--no-epoch-checkpoints", "--seed", "5", *more],
+    ]
+
+
+def run_training(data: Path, save_dir: Path, *more: str, criterion: str = "salt") -> None:
+    """fairseq-train."""
+    parser = options.get_training_parser()
+    parsed = options.parse_args_and_arch(
+        parser, input_args=arguments(data, save_dir, *more, criterion=criterion)
+    )
+    train.main(convert_namespace_to_omegaconf(parsed))
+
+
+def parameters(save_dir: Path, name: str = "checkpoint_last.pt") -> dict[str, torch.Tensor]:
+    """The trained parameters."""
+    state = checkpoint_utils.load_checkpoint_to_cpu(str(save_dir / name))
+    return dict(state["model"])
+
+
+def log_of(records: list[logging.LogRecord], logger: str = "train_inner") -> list[dict[str, Any]]:
+    """What the training logged, a line each."""
+    return [json.loads(r.getMessage()) for r in records if r.name == logger]
+
+
+def translations(data: Path, checkpoint: Path, *more: str) -> dict[int, str]:
+    """fairseq-generate on the test split: hypotheses by sentence id."""
+    parser = options.get_generation_parser()
+    args = options.parse_args_and_arch(
+        parser, [str(data), "--path", str(checkpoint), "--cpu", "--beam", "2", "--num-workers", "0", *more]
+    )
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        generate.main(convert_namespace_to_omegaconf(args))
+    lines = [line.split("\t") for line in output.getvalue().splitlines() if line[:2] == "H-"]
+    assert len({name for name, *_ in lines}) == len(lines)
+    return {int(name[2:]): text for name, _, text in lines}
