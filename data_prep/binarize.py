@@ -13,7 +13,7 @@ LOG = "preprocess.log"
 def binarize(
     bpe: Path, languages: tuple[str, str], directory: Path, log: Path, workers: int
 ) -> dict[str, Any]:
-    """Fill ``directory`` with a joint dictionary and indexed data; what fairseq says goes to ``log``.
+    """Fill ``directory`` with a joint dictionary and indexed data; fairseq's words go to ``log``.
 
     Raises DataPrepError with fairseq's last words if it fails.
     """

@@ -21,9 +21,12 @@ class Corpus(Protocol):
     """A parallel corpus that is at hand: everything is downloaded."""
 
     @property
-    def source_lang(self) -> str: ...
+    def source_lang(self) -> str:
+        """Language code of the source, as in file names."""
+
     @property
-    def target_lang(self) -> str: ...
+    def target_lang(self) -> str:
+        """Language code of the target."""
 
     def inputs(self) -> Mapping[str, Path]:
         """Return the files whose content decides the result, under stable names."""

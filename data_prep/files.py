@@ -23,6 +23,7 @@ class FilesCorpus:
     prefixes: Mapping[str, str]
 
     def inputs(self) -> Mapping[str, Path]:
+        """See `Corpus.inputs`."""
         return {
             f"{split} {lang}": Path(f"{self.prefixes[split]}.{lang}")
             for split in SPLITS
@@ -30,6 +31,7 @@ class FilesCorpus:
         }
 
     def read(self, counts: Counts) -> Iterator[Example]:
+        """See `Corpus.read`."""
         inputs = self.inputs()
         for split in SPLITS:
             source, target = (

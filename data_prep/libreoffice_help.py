@@ -40,9 +40,11 @@ class HelpCorpus:
     target_lang: str = "en"
 
     def inputs(self) -> Mapping[str, Path]:
+        """See `Corpus.inputs`."""
         return {f"deb {number}": path for number, path in enumerate(self.debs, start=1)}
 
     def read(self, counts: Counts) -> Iterator[Example]:
+        """See `Corpus.read`."""
         source_pages, target_pages = self._pages()
         names = sorted(source_pages.keys() & target_pages.keys())
         counts.corpus["pages"] = len(names)

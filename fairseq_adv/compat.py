@@ -55,8 +55,9 @@ def load_checkpoints() -> None:
     fairseq's checkpoints (and what its workers broadcast) also hold the classes allowed here.
     Tests: test_checkpoints_load, test_a_checkpoint_with_code_is_refused.
     """
-    scalars = [np.dtype, np.float64, np.int64, np.float32, type(np.dtype("f8")), type(np.dtype("i8"))]
-    torch.serialization.add_safe_globals([Namespace, *scalars, np._core.multiarray.scalar])
+    of_numpy_scalars: list[Any] = [np.float64(0).__reduce__()[0], np.dtype]
+    of_numpy_scalars += [type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "?")]
+    torch.serialization.add_safe_globals([Namespace, *of_numpy_scalars])
 
 
 def data_parallel_on_cpu() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -33,23 +34,20 @@ def embedding_hooks(
     The hooks are gone when the block ends, also by an exception.
     """
     running: list[Side] = []
-    sides: tuple[tuple[Side, nn.Module], ...] = (
-        ("source", model.encoder),
-        ("target", model.decoder),
-    )
+    parts: dict[Side, Any] = {"source": model.encoder, "target": model.decoder}
 
     def embedded(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         return hook(running[-1], inputs[0], output) if running else None
 
     with ExitStack() as hooks:
-        for side, part in sides:
+        for side, part in parts.items():
             hooks.callback(
                 part.register_forward_pre_hook(
                     partial(lambda side, *_: running.append(side), side)
                 ).remove
             )
             hooks.callback(part.register_forward_hook(lambda *_: running.clear()).remove)
-        for module in {part.embed_tokens for _, part in sides}:  # one if shared
+        for module in {part.embed_tokens for part in parts.values()}:  # one if shared
             hooks.callback(module.register_forward_hook(embedded).remove)
         yield
 

@@ -1,8 +1,8 @@
-"""fairseq's convolutional encoder trains at a smaller rate, by a trick that a game must see through.
+"""True gradients through fairseq's convolutional encoder, which scales them on purpose.
 
-`FConvEncoder` multiplies the gradient of its output by s = 1 / (2 * attention layers of the
-decoder) on its way back (after Gehring et al. 2017, section 3.5). Its layers learn more slowly, as
-is meant. But a perturbation of the source would get a gradient that is not the derivative of
+To let its layers learn more slowly, `FConvEncoder` multiplies the gradient of its output by
+s = 1 / (2 * attention layers of the decoder) on its way back (after Gehring et al. 2017, section
+3.5). But a perturbation of the source would get a gradient that is not the derivative of
 anything, and the ways to the Stackelberg gradient would differ. In a perturbed pass, therefore, s
 is applied at the parameters of the encoder's layers: they learn as slowly, while the gradient of
 delta (and of the source embeddings, which that section exempts) is the true one. The clean pass
@@ -44,15 +44,13 @@ class _Unscaled:
 def logits_with_true_gradients(model: BaseFairseqModel, net_input: dict[str, Tensor]) -> Tensor:
     """Logits of one pass, B x T x V, whose gradient reaches the word embeddings unscaled."""
     if not isinstance(model.encoder, fconv.FConvEncoder):
-        return model(**net_input)[0]  # type: ignore[no-any-return]
+        return model(**net_input)[0]
     scale = 1.0 / (2.0 * model.encoder.num_attention_layers)
     encoder = model.encoder
     embeddings = {id(encoder.embed_tokens.weight), id(encoder.embed_positions.weight)}
     layers = {id(p) for p in encoder.parameters()} - embeddings
     scaled = {
-        name: _Scaled.apply(p, scale)  # type: ignore[no-untyped-call]
-        for name, p in model.named_parameters()
-        if id(p) in layers
+        name: _Scaled.apply(p, scale) for name, p in model.named_parameters() if id(p) in layers
     }
     with patch.object(fconv, "GradMultiply", _Unscaled):
-        return functional_call(model, scaled, (), net_input)[0]  # type: ignore[no-any-return]
+        return functional_call(model, scaled, (), net_input)[0]

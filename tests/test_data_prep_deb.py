@@ -78,7 +78,8 @@ def test_damaged_packages_never_escape_as_another_error(
         assert str(path) in str(error)
 
 
-COMMAND_OR_CTRL = """<span id="s" class="switchinline"><span hidden="true" class="MAC">Command</span>
+COMMAND_OR_CTRL = """<span id="s" class="switchinline"
+><span hidden="true" class="MAC">Command</span>
 <span hidden="true" id="default1">Ctrl</span></span>"""
 CELLS_OR_SHAPES = """<span class="switchinline"><span class="CALC">cells</span
 ><span class="DRAW">shapes</span></span>"""

@@ -15,7 +15,9 @@ KL_PQ = 1 / 4 * math.log(1 / 2) + 3 / 4 * math.log(3 / 2)
 KL_QP = 1 / 2 * math.log(2) + 1 / 2 * math.log(2 / 3)
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("kl", KL_PQ), ("symmetric-kl", (KL_PQ + KL_QP) / 2)])
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("kl", KL_PQ), ("symmetric-kl", (KL_PQ + KL_QP) / 2)]
+)
 def test_by_hand(kind: str, expected: float) -> None:
     p, q = P.double().expand(2, 3, 2), Q.double().expand(2, 3, 2)
     predicted = torch.tensor([[True, True, True], [True, False, False]])

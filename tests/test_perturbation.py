@@ -76,7 +76,7 @@ def test_a_perturbation_never_leaves_its_ball(
     delta = torch.tensor(values).view(2, 3, 2)
     projected = project(delta, epsilon, norm, scope)  # type: ignore[arg-type]
     for sentence in projected.tolist():
-        groups = [sum(sentence, [])] if scope == "sentence" else sentence
+        groups = [[x for word in sentence for x in word]] if scope == "sentence" else sentence
         for group in groups:
             size = math.hypot(*group) if norm == "l2" else max(abs(x) for x in group)
             assert size <= epsilon * (1 + 1e-5) + 1e-30

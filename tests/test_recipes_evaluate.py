@@ -10,8 +10,19 @@ from sacremoses import MosesTokenizer
 
 from recipes.errors import RecipeError
 from recipes.evaluate import evaluate, score, signatures
-from recipes.files import SCORES, TRANSLATIONS, read_json, read_table, write_table, written_whole
+from recipes.files import (
+    LOG,
+    PICTURE,
+    SCORES,
+    SUMMARY,
+    TRANSLATIONS,
+    read_json,
+    read_table,
+    write_table,
+    written_whole,
+)
 from recipes.generation import Search, detokenize, parse_hypotheses, undo_bpe
+from recipes.summary import summarize
 from recipes.trivial import nearest_translations
 
 ROOT = Path(__file__).parents[1]
@@ -33,8 +44,10 @@ def test_scores_are_those_of_sacrebleu_s_command_line(tmp_path: Path) -> None:
     files["references"].write_text("\n".join(REFERENCES) + "\n", "utf-8")
     files["hypotheses"].write_text("\n".join(HYPOTHESES) + "\n", "utf-8")
     said = subprocess.run(
-        [sys.executable, "-m", "sacrebleu", files["references"], "-i", files["hypotheses"]]
-        + ["-m", "bleu", "chrf", "-w", "10"],
+        [
+            *(sys.executable, "-m", "sacrebleu", files["references"], "-i", files["hypotheses"]),
+            *("-m", "bleu", "chrf", "-w", "10"),
+        ],
         check=True,
         capture_output=True,
         text=True,
@@ -210,14 +223,22 @@ def run(*command: object) -> None:
     subprocess.run([sys.executable, "-m", *map(str, command)], check=True, cwd=ROOT)
 
 
-def test_every_sentence_is_translated(data: Path, checkpoint: Path, tmp_path: Path) -> None:
-    scores = evaluate(data, checkpoint, "test", Search(beam=2), True, True, tmp_path)
+@pytest.fixture(scope="module")
+def out(data: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an evaluation leaves behind."""
+    directory = tmp_path_factory.mktemp("out")
+    evaluate(data, checkpoint, "test", Search(beam=2), True, True, directory)
+    return directory
+
+
+def test_every_sentence_is_translated(data: Path, out: Path) -> None:
+    scores = read_json(out / SCORES, "")
     assert scores["sentences"] == 13
-    rows = read_table(tmp_path / TRANSLATIONS)
+    rows = read_table(out / TRANSLATIONS)
     raw = (data / "raw" / "test.en").read_text("utf-8").split("\n")[:-1]
     assert [row["reference"] for row in rows] == raw
     assert all(row["translation"] and "@@" not in row["translation"] for row in rows)
-    systems = read_json(tmp_path / SCORES, "")["systems"]
+    systems = scores["systems"]
     assert systems["model"]["bleu"] == pytest.approx(
         score([row["translation"] for row in rows], raw).bleu
     )
@@ -237,3 +258,28 @@ def test_a_checkpoint_that_is_none_is_an_error_and_nothing_is_written(
     with pytest.raises(RecipeError, match="fairseq-generate failed"):
         evaluate(data, broken, "test", Search(), False, True, tmp_path)
     assert list(tmp_path.iterdir()) == [broken]
+
+
+def test_the_summary(data: Path, checkpoint: Path, out: Path) -> None:
+    (out / LOG).write_text(
+        '{"num_updates": 1, "loss": 9}\n{"valid_num_updates": 1, "valid_bleu": 2.5}\n'
+    )
+    summarize(data, out, checkpoint, seconds_total=20, seconds_training=10)
+    summary = read_json(out / SUMMARY, "")
+    assert summary["method"] == "salt"
+    assert summary["corpus"] == "files"
+    assert summary["updates"] == summary["updates_of_checkpoint"] == 1
+    assert summary["dev_bleu"] == 2.5
+    assert summary["test_sentences"] == 13
+    assert summary["bleu_copy"] == read_json(out / SCORES, "")["systems"]["copy"]["bleu"]
+    assert summary["options"]["unroll_method"] == "exact"
+    words = len((data / "bin" / "dict.en.txt").read_text("utf-8").split("\n")[:-1]) + 4
+    # Embeddings of 8 components, for source, target and output; the layers, counted by hand:
+    attention = 4 * (8 * 8 + 8)
+    feed_forward = 2 * 8 * 8 + 8 + 8
+    norm = 2 * 8
+    encoder = attention + feed_forward + 2 * norm
+    decoder = 2 * attention + feed_forward + 3 * norm
+    assert summary["parameters"] == 3 * 8 * words + encoder + decoder
+    assert {"python", "torch", "sacrebleu"} <= summary["versions"].keys()
+    assert (out / PICTURE).stat().st_size > 10_000

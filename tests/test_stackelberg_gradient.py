@@ -253,7 +253,10 @@ def test_the_three_ways_agree(build: Any, dropout: float, clean: str, masks: str
     exact = gradient(method, model, sample)
     for way in ("central", "one-sided"):
         errors = [
-            distance(gradient(replace(method, unroll_method=way, difference_radius=r), model, sample), exact)
+            distance(
+                gradient(replace(method, unroll_method=way, difference_radius=r), model, sample),
+                exact,
+            )
             for r in RADII[way]
         ]
         assert min(errors) < TOLERANCE[way], (way, errors)
@@ -286,7 +289,9 @@ def test_padding_changes_nothing(build: Any, way: str, rule: str, monkeypatch: A
         }
         for side, delta in step.delta.items():
             assert not delta[~game.non_pad(side)].any(), "padding was perturbed"
-        return words, [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
+        return words, [
+            torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()
+        ]
 
     together, gradient_together = play(tiny.batch(lengths))
     total = [torch.zeros_like(g) for g in gradient_together]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import subprocess
-from functools import partialmethod
-
 import sys
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +131,9 @@ def test_two_accumulated_batches_are_one_doubled_batch(
         expected = [p.grad.clone() for p in model.parameters()]
         halves = [tiny.batch(lengths[:2]), tiny.batch(lengths[2:], seed=5)]
         log = played(halves, model, **options)
-    error = sum((p.grad - g).square().sum() for p, g in zip(model.parameters(), expected, strict=True))
+    error = sum(
+        (p.grad - g).square().sum() for p, g in zip(model.parameters(), expected, strict=True)
+    )
     total = sum(g.square().sum() for g in expected)
     assert error / total < (1e-4 if way == "one-sided" else 1e-8) ** 2
     for key in ("loss", "nll_loss", "adv_loss", "ntokens", "nsentences", "sample_size"):
@@ -152,7 +153,7 @@ def test_gradients_of_leaves_are_free_of_the_loss_scale() -> None:
     from fairseq_adv.tasks.adversarial_training import Backward
 
     class Scaling:
-        class scaler:  # noqa: N801
+        class scaler:
             loss_scale = 128.0
 
         def backward(self, loss: torch.Tensor) -> None:
@@ -211,7 +212,7 @@ def test_another_task_is_told_which_one_can() -> None:
 
 def test_a_launcher_that_fairseq_does_not_see_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(SystemExit, match="4 processes.*--distributed-world-size"):
+    with pytest.raises(SystemExit, match=r"4 processes.*--distributed-world-size"):
         tiny.task().build_criterion(None)
 
 

@@ -73,9 +73,7 @@ def shared_transformer(**options: Any) -> BaseFairseqModel:
 
 def lstm(*, dropout: float = 0.0) -> BaseFairseqModel:
     """An LSTM with attention; its encoder turns left padding into right padding."""
-    args = Namespace(
-        dropout=dropout, encoder_embed_dim=8, decoder_embed_dim=8, criterion="salt"
-    )
+    args = Namespace(dropout=dropout, encoder_embed_dim=8, decoder_embed_dim=8, criterion="salt")
     args.encoder_hidden_size = args.decoder_hidden_size = args.decoder_out_embed_dim = 8
     args.max_source_positions = args.max_target_positions = 64
     lstm_base(args)
@@ -84,9 +82,7 @@ def lstm(*, dropout: float = 0.0) -> BaseFairseqModel:
 
 def convolutional(*, dropout: float = 0.0) -> BaseFairseqModel:
     """A convolutional model, whose encoder scales its gradient on purpose."""
-    args = Namespace(
-        dropout=dropout, encoder_embed_dim=8, decoder_embed_dim=8, criterion="salt"
-    )
+    args = Namespace(dropout=dropout, encoder_embed_dim=8, decoder_embed_dim=8, criterion="salt")
     args.encoder_layers = args.decoder_layers = "[(8, 3)] * 2"
     args.decoder_out_embed_dim = 8
     args.max_source_positions = args.max_target_positions = 64

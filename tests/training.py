@@ -84,7 +84,8 @@ def translations(data: Path, checkpoint: Path, *more: str) -> dict[int, str]:
     """fairseq-generate on the test split: hypotheses by sentence id."""
     parser = options.get_generation_parser()
     args = options.parse_args_and_arch(
-        parser, [str(data), "--path", str(checkpoint), "--cpu", "--beam", "2", "--num-workers", "0", *more]
+        parser,
+        [str(data), "--path", str(checkpoint), "--cpu", "--beam", "2", "--num-workers", "0", *more],
     )
     output = io.StringIO()
     with contextlib.redirect_stdout(output):

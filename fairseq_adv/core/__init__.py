@@ -1,0 +1,1 @@
+"""The game, its gradient and the methods: torch and the standard library, nothing else."""

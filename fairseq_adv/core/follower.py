@@ -100,9 +100,7 @@ class Follower:
                 moments[side] = (zero, zero)
         return delta, State(0, moments)
 
-    def move(
-        self, game: Game, delta: Delta, gradient: Delta, state: State
-    ) -> tuple[Delta, State]:
+    def move(self, game: Game, delta: Delta, gradient: Delta, state: State) -> tuple[Delta, State]:
         """One step up the gradient, and back into the ball. Differentiable in all its tensors."""
         steps = state.steps + 1
         moved: Delta = {}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def _on_cuda() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_initialized()
+    return torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)

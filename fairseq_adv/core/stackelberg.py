@@ -28,6 +28,7 @@ chain rule in the order that never needs a matrix.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,9 +94,7 @@ class Ascent:
 
     def _step(self, gradient: Delta) -> None:
         with torch.no_grad():
-            self.delta, self.state = self.follower.move(
-                self.game, self.delta, gradient, self.state
-            )
+            self.delta, self.state = self.follower.move(self.game, self.delta, gradient, self.state)
 
     def exact(self, masks: Sequence[RandomState]) -> Unrolled:
         """Unroll one step for each of the masks by double backward."""
@@ -107,7 +106,8 @@ class Ascent:
                 delta, state = self.follower.move(self.game, delta, gradient, state)
 
         def pull_back(v: Delta, accumulate: Accumulate) -> Tensor:
-            return torch.stack([(v[side] * delta[side]).sum() for side in delta]).sum()
+            products = [(v[side] * d).sum() for side, d in delta.items()]
+            return torch.stack(products).sum()
 
         return Unrolled({side: d.detach() for side, d in delta.items()}, pull_back)
 
@@ -159,7 +159,7 @@ class Ascent:
                 move, at_before = moves.pop()
                 u, w, state_bar = self._pull_back_move(move, v, state_bar)
                 length = _length(w)
-                whole = length.norm() / len(length) ** 0.5  # root mean square over sentences
+                whole = torch.linalg.vector_norm(length) / math.sqrt(len(length))  # root mean square over sentences
                 r = torch.where(whole > 0, radius / torch.where(whole > 0, whole, 1.0), 0.0)
                 weight = whole / radius
                 # A linear function of theta whose gradient is the one that the step left.

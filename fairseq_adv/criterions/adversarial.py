@@ -16,7 +16,6 @@ from torch import Tensor
 from fairseq_adv.core import gauges
 from fairseq_adv.core.follower import PERTURB, RULES, Follower
 from fairseq_adv.core.game import Accumulate, InvalidSetting, Step
-from fairseq_adv.core.methods.salt import SALT
 from fairseq_adv.core.perturbation import NORMS, SCOPES
 from fairseq_adv.embedding_hooks import UnsupportedModel
 from fairseq_adv.fairseq_game import FairseqGame

@@ -74,7 +74,7 @@ class AdversarialTraining:
     ) -> tuple[Tensor, int, dict[str, Any]]:
         """fairseq's `train_step`, which leaves the passes of a game to the criterion."""
         if not isinstance(criterion, AdversarialCriterion):
-            return super().train_step(  # type: ignore[misc, no-any-return]
+            return super().train_step(  # type: ignore[misc]
                 sample, model, criterion, optimizer, update_num, ignore_grad
             )
         _refuse_what_is_not_sound(model, criterion, optimizer)

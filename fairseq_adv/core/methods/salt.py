@@ -7,7 +7,8 @@ The leader minimises, over theta (Eq. 2),
 knowing that the follower will answer with delta^K(theta), K steps of projected gradient ascent on
 l_v from delta^0 ~ N(0, sigma^2) (Eq. 3). Its gradient (Eq. 4) is total:
 
-    dF = dL + alpha * (partial l_v / partial theta) + alpha * (d l_v / d delta^K)(d delta^K / d theta).
+    dF = dL + alpha * partial l_v / partial theta
+            + alpha * (d l_v / d delta^K) (d delta^K / d theta).
 
 The last term, the leader-follower interaction, is what SALT adds to virtual adversarial training
 (VAT, Miyato et al. 2017; Algorithm 2 in the paper's appendix): with no step unrolled, this is VAT.

@@ -1,0 +1,48 @@
+# `make` lists the targets. Everything runs in .venv, which the first target makes.
+SHELL := /bin/bash
+VENV := .venv
+CORPUS ?= libreoffice-help-de-en
+ARGS ?=
+DEB ?=
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PYTHONPATH := $(CURDIR)
+ENVIRONMENT := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo data test test-slow check format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(ENVIRONMENT) ## make .venv with the pinned requirements (PYTHON=... to choose one)
+
+$(ENVIRONMENT): requirements.txt
+	@recipes/environment.sh $(VENV)
+	@touch $@
+
+demo: $(ENVIRONMENT) ## corpus, BPE, training with SALT, translation, scores, a plot (CORPUS=, DEB=)
+	@CORPUS="$(CORPUS)" DEB="$(DEB)" recipes/demo.sh
+
+data: $(ENVIRONMENT) ## prepare a corpus: make data CORPUS=libreoffice-help-fr-en ARGS="--max-words 50"
+	@python -m data_prep $(CORPUS) $(ARGS)
+
+test: $(ENVIRONMENT) ## run the tests (minutes)
+	@python -m pytest $(ARGS)
+
+test-slow: $(ENVIRONMENT) ## run the long tests too, some of which use the network
+	@python -m pytest -m "slow or not slow" $(ARGS)
+
+check: $(ENVIRONMENT) ## lint, formatting, types, shell scripts
+	@ruff check .
+	@ruff format --check .
+	@mypy
+	@shellcheck recipes/*.sh .ci/run
+
+format: $(ENVIRONMENT) ## format the code
+	@ruff check --fix-only .
+	@ruff format .
+
+clean: ## remove the environment, data, results and caches
+	rm -rf $(VENV) data results .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
