@@ -55,9 +55,12 @@ def load_checkpoints() -> None:
     fairseq's checkpoints (and what its workers broadcast) also hold the classes allowed here.
     Tests: test_checkpoints_load, test_a_checkpoint_with_code_is_refused.
     """
-    of_numpy_scalars: list[Any] = [np.float64(0).__reduce__()[0], np.dtype]
-    of_numpy_scalars += [type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "?")]
-    torch.serialization.add_safe_globals([Namespace, *of_numpy_scalars])
+    scalar, array = np.float64(0).__reduce__()[0], np.empty(0).__reduce__()[0]
+    of_numpy: list[Any] = [np.ndarray, np.dtype, scalar, array]
+    of_numpy += [(scalar, "numpy.core.multiarray.scalar")]  # as numpy 1 wrote it
+    of_numpy += [(array, "numpy.core.multiarray._reconstruct")]
+    of_numpy += [type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "?")]
+    torch.serialization.add_safe_globals([Namespace, *of_numpy])
 
 
 def data_parallel_on_cpu() -> None:

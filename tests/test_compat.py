@@ -35,10 +35,20 @@ def test_every_sentence_is_batched(sentences: int, max_sentences: int | None) ->
     assert all(len(batch) <= (max_sentences or 12) for batch in batches)
 
 
-def test_checkpoints_load(toy_data: Path, tmp_path: Path) -> None:
-    training.run_training(toy_data, tmp_path, "--store-ema")
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--store-ema",),
+        ("--eval-bleu", "--eval-bleu-args", '{"beam": 1, "max_len_b": 5}'),  # arrays in its meters
+        tuple(training.LSTM),  # an argparse.Namespace for its options
+    ],
+)
+def test_checkpoints_load(options: tuple[str, ...], toy_data: Path, tmp_path: Path) -> None:
+    training.run_training(toy_data, tmp_path, "--max-update", "1", *options)
     state = checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "checkpoint_last.pt"))
     assert state["cfg"]["criterion"]["_name"] == "salt"
+    training.run_training(toy_data, tmp_path, "--max-update", "2", *options)  # and it goes on
 
 
 class RunsCode:

@@ -7,7 +7,16 @@ import math
 import pytest
 import torch
 
-from fairseq_adv.core.divergence import KINDS, divergence
+from fairseq_adv.core.divergence import KINDS, Kind, log_probabilities
+from fairseq_adv.core.divergence import divergence as of_log_probabilities
+
+
+def divergence(
+    p: torch.Tensor, q: torch.Tensor, predicted: torch.Tensor, kind: Kind
+) -> torch.Tensor:
+    """From logits."""
+    return of_log_probabilities(log_probabilities(p), log_probabilities(q), predicted, kind)
+
 
 # P = (1/4, 3/4) and Q = (1/2, 1/2).
 P, Q = torch.tensor([0.0, math.log(3.0)]), torch.tensor([5.0, 5.0])

@@ -153,8 +153,9 @@ def test_wrong_variables(root: Path, variables: dict[str, str], message: str) ->
     assert not (root / "results").exists()
 
 
-def test_packages_and_corpus_are_passed_on(root: Path) -> None:
-    demo(root, CORPUS="vi-en", DEB="a.deb b%3a.deb")
+@pytest.mark.parametrize("corpus", ["vi-en", "libreoffice-help-vi-en"])
+def test_packages_and_corpus_are_passed_on(root: Path, corpus: str) -> None:
+    demo(root, CORPUS=corpus, DEB="a.deb b%3a.deb")
     call = (root / "calls").read_text().splitlines()[0]
     assert "libreoffice-help-vi-en --out data/demo-vi-en" in call
     assert call.endswith("--deb a.deb --deb b%3a.deb")

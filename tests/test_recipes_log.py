@@ -1,7 +1,10 @@
 """The reader of fairseq's log, and the watcher that runs a training and shows it."""
 
 import json
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -135,3 +138,23 @@ def test_watch_shows_the_end_of_the_log_of_a_training_that_fails(tmp_path: Path)
     assert "exit status 1" in str(caught.value)
     assert str(caught.value).endswith("out of luck")
     assert "of an earlier run" not in str(caught.value)
+
+
+def test_watch_takes_the_training_with_it_when_it_is_killed(tmp_path: Path) -> None:
+    log = tmp_path / "training.log"
+    sleeper = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    watcher = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "recipes.watch", "--log", log, "--updates", "9", "--"),
+            *(sys.executable, "-c", sleeper),
+        ],
+        cwd=Path(__file__).parents[1],
+    )
+    deadline = time.monotonic() + 30
+    while not (log.exists() and log.read_bytes().endswith(b"\n")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    watcher.terminate()
+    assert watcher.wait(timeout=10) == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(log.read_bytes()), 0)

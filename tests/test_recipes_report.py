@@ -39,6 +39,11 @@ def test_the_picture_is_drawn_smoke(tmp_path: Path, updates: int, gauges: bool) 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_the_picture_of_a_training_shorter_than_a_log_interval_smoke(tmp_path: Path) -> None:
+    log = parse_log(b'{"valid_num_updates": 3, "valid_nll_loss": 9}', "log")
+    plot_training(log, "a title", 1.0, 3, tmp_path / "training.png")
+
+
 def test_representative_sentences_are_spread_over_the_quality() -> None:
     reference = "abcdefghijklmnopqrstuvwxyz"
     # The more of the reference is there, the higher is chrF; the order in the file is another.

@@ -47,12 +47,15 @@ def make_data(folder: Path, sizes: dict[str, int]) -> Path:
     return folder / "bin"
 
 
+LSTM = ["--arch", "lstm", "--encoder-embed-dim", "16", "--decoder-embed-dim", "16"]
+
+
 def arguments(data: Path, save_dir: Path, *more: str, criterion: str = "salt") -> list[str]:
-    """A short training, on one CPU thread, in float32."""
+    """A short training on the CPU. An --arch among the options replaces the model."""
     return [
         *[str(data), "--user-dir", USER_DIR, "--task", "adversarial_translation"],
         *["--criterion", criterion, "--label-smoothing", "0.1"],
-        *MODEL,
+        *([] if "--arch" in more else MODEL),
         *["--optimizer", "adam", "--lr", "1e-3", "--max-tokens", "60", "--cpu"],
         *["--num-workers", "0"],
         *["--max-update", "4", "--log-interval", "1", "--log-format", "json"],

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from fairseq_adv.core.divergence import log_probabilities
 from fairseq_adv.core.game import Accumulate, Game
 
 CleanBranchKind = Literal["detached", "differentiated"]
@@ -20,7 +21,9 @@ class CleanBranch:
     `detached`: the task loss is accumulated at once and its graph freed; to the divergence, the
     clean predictions are constants. `differentiated`: the divergence's gradient flows through
     both of its arguments. The graph of the clean pass then stays alive to the end, but is walked
-    backward only once: what each term sends into the clean logits is summed first.
+    backward only once: what each term sends into the clean predictions is summed first.
+
+    `log_probs` are the clean log-probabilities, B x T x V.
     """
 
     def __init__(self, game: Game, accumulate: Accumulate, kind: CleanBranchKind) -> None:
@@ -31,22 +34,23 @@ class CleanBranch:
         if kind == "detached":
             accumulate(loss)
             self._graph = None
-            self.logits = logits.detach()
+            self.log_probs = log_probabilities(logits.detach())
         else:
-            self._graph = (loss, logits)
-            self.logits = logits.detach().requires_grad_()
-            self._cotangent = torch.zeros_like(self.logits)
+            log_probs = log_probabilities(logits)
+            self._graph = (loss, log_probs)
+            self.log_probs = log_probs.detach().requires_grad_()
+            self._cotangent = torch.zeros_like(self.log_probs)
 
     @property
     def shared(self) -> tuple[Tensor, ...]:
-        """The clean logits if gradient flows into them, B x T x V; else nothing."""
-        return () if self._graph is None else (self.logits,)
+        """The clean log-probabilities if gradient flows into them; else nothing."""
+        return () if self._graph is None else (self.log_probs,)
 
     def accumulate(self, loss: Tensor, leaves: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
-        """`Accumulate`, for losses that depend on `logits`."""
+        """`Accumulate`, for losses that depend on `log_probs`."""
         if self._graph is None:
             return self._accumulate(loss, leaves)
-        *gradients, cotangent = self._accumulate(loss, (*leaves, self.logits))
+        *gradients, cotangent = self._accumulate(loss, (*leaves, self.log_probs))
         self._cotangent += cotangent
         return tuple(gradients)
 
@@ -55,5 +59,5 @@ class CleanBranch:
         if self._graph is None:
             return last
         self.accumulate(last)
-        loss, logits = self._graph
-        return loss + (self._cotangent * logits).sum()
+        loss, log_probs = self._graph
+        return loss + (self._cotangent * log_probs).sum()

@@ -28,7 +28,6 @@ chain rule in the order that never needs a matrix.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,7 +158,7 @@ class Ascent:
                 move, at_before = moves.pop()
                 u, w, state_bar = self._pull_back_move(move, v, state_bar)
                 length = _length(w)
-                whole = torch.linalg.vector_norm(length) / math.sqrt(len(length))  # root mean square over sentences
+                whole = length.square().mean().sqrt()  # one radius for the batch
                 r = torch.where(whole > 0, radius / torch.where(whole > 0, whole, 1.0), 0.0)
                 weight = whole / radius
                 # A linear function of theta whose gradient is the one that the step left.

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from fairseq_adv.core.clean_branch import CLEAN_BRANCHES, CleanBranch, CleanBranchKind
-from fairseq_adv.core.divergence import KINDS, Kind, divergence
+from fairseq_adv.core.divergence import KINDS, Kind, divergence, log_probabilities
 from fairseq_adv.core.follower import Follower
 from fairseq_adv.core.game import Accumulate, Delta, Game, InvalidSetting, Step
 from fairseq_adv.core.random_state import RandomState
@@ -98,8 +98,8 @@ class SALT:
         clean = CleanBranch(game, accumulate, self.clean_branch)
 
         def regulariser(delta: Delta, masks: RandomState) -> Tensor:
-            logits = game.perturbed(delta, masks)
-            return divergence(clean.logits, logits, game.predicted(), self.divergence)
+            log_probs = log_probabilities(game.perturbed(delta, masks))
+            return divergence(clean.log_probs, log_probs, game.predicted(), self.divergence)
 
         def masks() -> RandomState:
             shared = self.dropout_masks == "shared"
