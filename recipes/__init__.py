@@ -1,0 +1,1 @@
+"""Recipes: train, translate, score and report, around fairseq's own commands."""

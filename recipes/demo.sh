@@ -1,0 +1,174 @@
+#!/usr/bin/env bash
+# The main job, end to end: trains a small translation model with SALT on a real corpus,
+# LibreOffice's help texts, and scores it. Run it from the root of the repository.
+#
+#   CORPUS  de-en (default), fr-en or vi-en, with or without libreoffice-help- before it
+#   OUT     where the results go (default: results/demo; for other corpora results/demo-CORPUS)
+#   DEB     local package files to read instead of downloading them, separated by spaces
+#   PYTHON  the python of the environment (default: python)
+#
+# What is finished is reused; an interrupted run continues where it was.
+set -euo pipefail
+
+# ---- Hyper-parameters ----------------------------------------------------------------------------
+max_words=15          # longer sentences are dropped, in all splits
+train_pairs=8000
+bpe_merges=4000
+max_updates=1200
+save_every=100        # updates: dev BLEU is measured, and an interrupted run continues from here
+threads=2
+
+model=(
+  --arch transformer --share-all-embeddings
+  --encoder-layers 3 --encoder-embed-dim 128 --encoder-ffn-embed-dim 256 --encoder-attention-heads 4
+  --decoder-layers 3 --decoder-embed-dim 128 --decoder-ffn-embed-dim 256 --decoder-attention-heads 4
+)
+optimisation=(
+  --optimizer adam --adam-betas '(0.9, 0.98)' --lr 3e-3 --lr-scheduler inverse_sqrt
+  --warmup-updates 300 --max-tokens 1500 --dropout 0.2 --label-smoothing 0.1 --seed 1
+)
+adversary=(
+  --criterion salt --perturb both --adv-weight 1.0 --epsilon 1.0 --init-std 1e-3
+  --ascent-steps 1 --ascent-step-size 0.3 --ascent-rule normalized --unroll-method exact
+  --gauge-interval 20
+)
+search=(--beam 5 --lenpen 1.0)
+# --------------------------------------------------------------------------------------------------
+
+fail() {
+  echo "demo: error: $1" >&2
+  exit 1
+}
+
+corpus=${CORPUS:-de-en}
+corpus=${corpus#libreoffice-help-}
+name=demo
+[[ $corpus == de-en ]] || name=demo-$corpus
+out=${OUT:-results/$name}
+data=data/$name
+python=${PYTHON:-python}
+log=$out/training.log
+checkpoints=$out/checkpoints
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads}
+
+[[ $corpus =~ ^(de|fr|vi)-en$ ]] || fail "CORPUS=$corpus: allowed is de-en, fr-en, vi-en"
+[[ -d fairseq_adv && -d recipes ]] || fail "run it from the root of the repository"
+command -v "$python" >/dev/null || fail "PYTHON=$python: no such command"
+mkdir -p "$out"
+exec 9>"$out/.lock" # held until the last process of this run is gone
+flock --nonblock 9 || fail "another run is at work in $out"
+
+# ---- Time, and the end of a run ------------------------------------------------------------------
+child=
+training_began=
+reused= # set when this run found nothing to do: then its time does not count
+
+# Runs a command in a way that Ctrl-C and kill take effect at once: bash would wait for the end of
+# a command in the foreground.
+run() {
+  "$@" &
+  child=$!
+  wait "$child"
+  child=
+}
+
+# The seconds that went into "total" or "training", in all calls before this one.
+seconds_before() {
+  touch "$out/.seconds"
+  awk -v what="$1" '$1 == what { sum += $2 } END { print sum + 0 }' "$out/.seconds"
+}
+
+finish() {
+  local status=$?
+  trap - EXIT
+  trap '' INT TERM
+  if [[ -n $child ]] && kill "$child" 2>/dev/null; then
+    wait "$child" || true
+  fi
+  if [[ -n $training_began ]]; then
+    echo "training $((SECONDS - training_began))" >>"$out/.seconds"
+  fi
+  if [[ -z $reused ]]; then
+    echo "total $SECONDS" >>"$out/.seconds"
+  fi
+  if ((status > 128)); then
+    echo "demo: interrupted; the same command continues from here" >&2
+  fi
+  exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# ---- 1. Data -------------------------------------------------------------------------------------
+echo "1/4 data: LibreOffice's help texts, $corpus, as $data"
+debs=()
+read -r -a files <<<"${DEB:-}"
+for file in ${files[@]+"${files[@]}"}; do
+  debs+=(--deb "$file")
+done
+run "$python" -m data_prep "libreoffice-help-$corpus" --out "$data" --max-words "$max_words" \
+  --train-pairs "$train_pairs" --bpe-merges "$bpe_merges" ${debs[@]+"${debs[@]}"}
+
+# ---- 2. Training ---------------------------------------------------------------------------------
+# "$python" -m fairseq_cli.train is fairseq-train.
+training=(
+  "$data/bin" --user-dir fairseq_adv --task adversarial_translation
+  "${adversary[@]}" "${model[@]}" "${optimisation[@]}"
+  --max-update "$max_updates" --cpu --num-workers 0
+  --eval-bleu --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
+  --eval-bleu-detok moses --eval-bleu-remove-bpe --max-tokens-valid 4000
+  --best-checkpoint-metric bleu --maximize-best-checkpoint-metric
+  --save-dir "$checkpoints" --no-epoch-checkpoints --keep-interval-updates 1
+  --save-interval-updates "$save_every" --validate-interval-updates "$save_every"
+  --save-interval 1000000 --validate-interval 1000000 # by updates, not by epochs
+  --log-format json --log-interval 10
+)
+settings=$(sha256sum <"$data/bin/stage.json" && printf '%s\n' "${training[@]}")
+if [[ ! -e $checkpoints/checkpoint_last.pt ]]; then
+  rm -f "$log" "$out/.evaluated" # of a training without a checkpoint, or with one no more
+  printf '%s\n' "$settings" >"$out/.settings"
+elif [[ $(<"$out/.settings") != "$settings" ]]; then
+  fail "$out holds a training with other data or hyper-parameters: remove it, or choose another OUT"
+fi
+
+if grep -qs ' done training in ' "$log"; then
+  echo "2/4 training: already there, $checkpoints"
+else
+  if [[ -e $checkpoints/checkpoint_last.pt ]]; then
+    echo "2/4 training: continues from $checkpoints/checkpoint_last.pt; all output in $log"
+  else
+    echo "2/4 training: SALT, $max_updates updates; all output in $log"
+  fi
+  training_began=$SECONDS
+  run "$python" -m recipes.watch --log "$log" --updates "$max_updates" -- \
+    "$python" -m fairseq_cli.train "${training[@]}"
+  echo "training $((SECONDS - training_began))" >>"$out/.seconds"
+  training_began=
+fi
+
+# ---- 3. Evaluation -------------------------------------------------------------------------------
+evaluation=(
+  "$data" --checkpoint "$checkpoints/checkpoint_best.pt" --split test "${search[@]}" --trivial --cpu
+)
+if [[ -e $out/.evaluated && $(<"$out/.evaluated") == "${evaluation[*]}" ]]; then
+  echo "3/4 evaluation: already there, $out/scores.json"
+else
+  echo "3/4 evaluation: translates the test set by beam search and scores it with sacreBLEU"
+  rm -f "$out/.evaluated" "$out/summary.json"
+  run "$python" -m recipes.evaluate "${evaluation[@]}" --out "$out" >/dev/null # shown in the report
+  printf '%s\n' "${evaluation[*]}" >"$out/.evaluated"
+fi
+
+# ---- 4. Report -----------------------------------------------------------------------------------
+if [[ -e $out/summary.json ]]; then
+  echo "4/4 report: already there, $out/summary.json"
+  reused=yes
+else
+  echo "4/4 report: sums up in $out/summary.json, draws $out/training.png"
+  run "$python" -m recipes.summary "$out" --data "$data" \
+    --checkpoint "$checkpoints/checkpoint_best.pt" \
+    --seconds-total "$(($(seconds_before total) + SECONDS))" \
+    --seconds-training "$(seconds_before training)"
+fi
+run "$python" -m recipes.report "$out"

@@ -1,0 +1,123 @@
+"""Translate a binarised split with fairseq-generate, and read the translations back."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sacremoses import MosesDetokenizer
+
+from data_prep.progress import progress
+from recipes.errors import RecipeError
+
+_LAST_LINES = 6
+_MAX_TOKENS = 4000  # per batch, padding included: bounds the memory
+_SHOWN_IDS = 10
+
+
+@dataclass(frozen=True)
+class Search:
+    """How to look for the best translation.
+
+    :param beam: hypotheses kept per sentence.
+    :param lenpen: exponent of the length that scores are divided by: above 1 favours long
+        translations.
+    """
+
+    beam: int = 5
+    lenpen: float = 1.0
+
+
+def translate(
+    data: Path,
+    languages: tuple[str, str],
+    split: str,
+    sentences: int,
+    checkpoint: Path,
+    search: Search,
+    cpu: bool,
+) -> list[str]:
+    """Translate a split; return tokenised BPE text, one translation per sentence, in order.
+
+    :param data: directory with dictionaries and binarised splits.
+    :param sentences: how many there are in the split.
+    :param cpu: stay on the CPU even where there is a GPU.
+
+    Raises RecipeError if fairseq-generate fails, or does not translate each sentence exactly once.
+    """
+    with tempfile.TemporaryDirectory(prefix="recipes-") as scratch:
+        command = [
+            *(sys.executable, "-m", "fairseq_cli.generate", str(data)),
+            *("--user-dir", str(Path(__file__).parents[1] / "fairseq_adv")),
+            *("--task", "adversarial_translation"),
+            *("--source-lang", languages[0], "--target-lang", languages[1]),
+            *("--gen-subset", split, "--path", str(checkpoint)),
+            *("--beam", str(search.beam), "--lenpen", str(search.lenpen)),
+            *("--max-len-a", "2", "--max-len-b", "50"),  # ends a translation that does not
+            *("--max-tokens", str(_MAX_TOKENS), "--results-path", scratch),
+            *(["--cpu"] if cpu else []),
+        ]
+        said = Path(scratch, "said")
+        output = Path(scratch, f"generate-{split}.txt")
+        with said.open("wb") as stream:
+            process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+        try:
+            with progress(None, f"translate {split}", "sentence", total=sentences) as bar:
+                while process.poll() is None:
+                    time.sleep(0.2)
+                    done = output.read_bytes().count(b"\nH-") if output.exists() else 0
+                    bar.update(done - bar.n)
+        finally:
+            process.terminate()
+            process.wait()
+        if process.returncode != 0:
+            lines = [line for line in said.read_text("utf-8", "replace").split("\n") if line]
+            last = "".join(f"\n  {line[:200]}" for line in lines[-_LAST_LINES:])
+            raise RecipeError(f"fairseq-generate failed (exit status {process.returncode}):{last}")
+        return parse_hypotheses(output.read_bytes(), sentences)
+
+
+def parse_hypotheses(output: bytes, sentences: int) -> list[str]:
+    """Return the best hypotheses in fairseq-generate's output, in the order of the sentences.
+
+    Raises RecipeError that names the ids unless each of 0 .. `sentences` - 1 is there exactly once.
+    """
+    found: dict[int, str] = {}
+    repeated: list[int] = []
+    # Only LF ends a line: text may hold characters that Python, too, would split at.
+    for line in output.decode("utf-8").split("\n"):
+        if not line.startswith("H-"):
+            continue
+        number, _score, text = line.removeprefix("H-").split("\t", 2)
+        if int(number) in found:
+            repeated.append(int(number))
+        found[int(number)] = text
+    missing = [number for number in range(sentences) if number not in found]
+    unknown = [number for number in found if number >= sentences]
+    for ids, what in (
+        (missing, "not translated"),
+        (repeated, "translated more than once"),
+        (unknown, "translated, but not in the reference"),
+    ):
+        if ids:
+            raise RecipeError(f"{len(ids)} of {sentences} sentences were {what}: ids {_list(ids)}")
+    return [found[number] for number in range(sentences)]
+
+
+def _list(ids: Sequence[int]) -> str:
+    more = ", ..." if len(ids) > _SHOWN_IDS else ""
+    return ", ".join(map(str, ids[:_SHOWN_IDS])) + more
+
+
+def undo_bpe(line: str) -> str:
+    """Join the pieces of words that subword-nmt marked with @@."""
+    return (line + " ").replace("@@ ", "").rstrip(" ")
+
+
+def detokenize(lines: Iterable[str], lang: str) -> list[str]:
+    """Undo Moses tokenisation, and BPE before it."""
+    moses = MosesDetokenizer(lang)
+    return [moses.detokenize(undo_bpe(line).split(" ")) for line in lines]
