@@ -22,7 +22,7 @@ $(ENVIRONMENT): requirements.txt
 	@touch $@
 
 demo: $(ENVIRONMENT) ## corpus, BPE, training with SALT, translation, scores, a plot (CORPUS=, DEB=)
-	@CORPUS="$(CORPUS)" DEB="$(DEB)" recipes/demo.sh
+	@PYTHON=python CORPUS="$(CORPUS)" DEB="$(DEB)" recipes/demo.sh
 
 data: $(ENVIRONMENT) ## prepare a corpus: make data CORPUS=libreoffice-help-fr-en ARGS="--max-words 50"
 	@python -m data_prep $(CORPUS) $(ARGS)

@@ -21,7 +21,7 @@ import torch
 from fairseq import checkpoint_utils, utils
 from tqdm import tqdm
 
-import fairseq_adv  # noqa: F401  (registers task and criterions)
+import fairseq_adv
 from fairseq_adv.core.methods.salt import SALT
 from fairseq_adv.criterions.salt import SALTConfig, SALTCriterion
 from fairseq_adv.fairseq_game import FairseqGame

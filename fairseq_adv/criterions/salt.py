@@ -36,10 +36,10 @@ class SALTConfig(FollowerConfig):
         metadata={"help": "divergence between clean and perturbed predictions"},
     )
     clean_branch: ChoiceEnum(CLEAN_BRANCHES) = field(  # type: ignore[valid-type]
-        default="detached",
+        default="differentiated",
         metadata={
-            "help": "take the clean predictions as constants, or let the divergence's gradient "
-            "flow through both of its arguments"
+            "help": "let the divergence's gradient flow through both of its arguments, or take "
+            "the clean predictions as constants"
         },
     )
     dropout_masks: ChoiceEnum(DROPOUT_MASKS) = field(  # type: ignore[valid-type]

@@ -22,8 +22,9 @@ Where the authors' released code differs from the paper, the paper is followed:
   (`--update-freq` above 1);
 - there, log(softmax) is used, which becomes infinite for unlikely words.
 
-The release's divergence is the symmetric one; the paper's is KL(clean || perturbed). Both are
-there (`Divergence`).
+Two more differences are settings here. The release's divergence is the symmetric one, the paper's
+KL(clean || perturbed). To the release the clean predictions are constants; l_v in Eqs. 2 and 4
+depends on theta through both predictions, and `clean_branch="differentiated"` takes that derivative.
 """
 
 from __future__ import annotations

@@ -1,0 +1,45 @@
+"""The presets: options that exist, and what is said of them."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from fairseq import options
+
+from tests import training
+
+PRESETS = sorted(Path(__file__).parents[1].glob("recipes/presets/*.txt"))
+
+
+def words(preset: Path) -> list[str]:
+    """The options in a preset, as the shell would split them."""
+    lines = preset.read_text("utf-8").splitlines()
+    return [word for line in lines for word in line.split("#")[0].split()]
+
+
+def parsed(*more: str) -> Namespace:
+    parser = options.get_training_parser()
+    arguments = ["nowhere", "--user-dir", training.USER_DIR, "--task", "adversarial_translation"]
+    arguments += ["--arch", "transformer", "--criterion", "salt", *more]
+    return options.parse_args_and_arch(parser, input_args=arguments)
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_is_made_of_known_options(preset: Path) -> None:
+    assert parsed(*words(preset)).criterion == "salt"
+
+
+def test_the_active_preset_is_the_default() -> None:
+    (active,) = (preset for preset in PRESETS if preset.stem == "salt-active")
+    assert vars(parsed(*words(active))) == vars(parsed())
+
+
+def test_the_papers_preset_has_the_papers_numbers() -> None:
+    """Table 8, De-En: lr_follower, sigma, epsilon, K."""
+    (paper,) = (preset for preset in PRESETS if preset.stem == "salt-paper")
+    options = parsed(*words(paper))
+    assert (options.ascent_step_size, options.init_std, options.epsilon) == (1e-4, 1e-4, 0.3)
+    assert options.ascent_steps == 1
+    assert (str(options.norm), str(options.norm_scope)) == ("l2", "sentence")
