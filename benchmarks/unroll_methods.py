@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -86,7 +85,11 @@ def main() -> None:
     ratios: dict[str, list[float]] = {name: [] for name in ways}
     for _ in tqdm(range(options.rounds), "time"):
         for sample in batches:
-            seconds = {name: timed(lambda w=way: step(w, sample)) for name, way in ways.items()}  # type: ignore[misc]
+            seconds = {}
+            for name, way in ways.items():
+                began = time.perf_counter()
+                step(way, sample)
+                seconds[name] = time.perf_counter() - began
             for name in ways:
                 ratios[name].append(seconds[name] / seconds["plain"])
     print(f"{len(batches)} batches of at most {options.max_tokens} tokens, one thread")
@@ -103,13 +106,6 @@ def main() -> None:
                 way = replace(salt, unroll_method=name, difference_radius=radius)  # type: ignore[arg-type]
                 errors.append(float((gradient(way, sample) - exact).norm() / interaction.norm()))
             print(f"{name:10} radius {radius:<7g} {statistics.median(errors):9.2e}")
-
-
-def timed(run: Callable[[], None]) -> float:
-    """Seconds that a call takes."""
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

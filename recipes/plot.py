@@ -83,7 +83,9 @@ def _bleu(axes: Axes, log: TrainingLog, chosen_update: int) -> None:
     if chosen_update in chosen:
         value = chosen[chosen_update]
         label = f"chosen checkpoint: {value:.1f}"
-        axes.plot([chosen_update], [value], "o", ms=11, mfc="none", mec=_GREY, label=label)
+        axes.plot(
+            [chosen_update], [value], "o", ms=11, mfc="none", mec=_GREY, label=label, clip_on=False
+        )
         axes.legend(loc="upper left")
     axes.set_ylim(0, max(1, axes.get_ylim()[1]))
 
@@ -94,7 +96,8 @@ def _divergence(axes: Axes, log: TrainingLog) -> None:
     _line(axes, log.train, "adv_loss", "all of it (adv_loss)", _GAME)
     _points(axes, log.train, "adv_gain", "what the adversary adds (adv_gain)", _GAIN)
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
-    axes.legend()
+    axes.margins(y=0.2)
+    axes.legend(loc="upper left")
 
 
 def _norm(axes: Axes, log: TrainingLog, epsilon: float | None) -> None:

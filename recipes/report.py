@@ -36,7 +36,7 @@ def screen(out: Path) -> str:
             )
         ),
         f"Time: {_minutes(summary['seconds_total'])},"
-        f" of which training {_minutes(summary['seconds_training'])}",
+        f" of which training {_minutes(summary['seconds_training'])}; the environment not counted",
     ]
     return "\n\n".join(paragraphs)
 

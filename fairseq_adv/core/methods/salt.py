@@ -23,8 +23,8 @@ Where the authors' released code differs from the paper, the paper is followed:
 - there, log(softmax) is used, which becomes infinite for unlikely words.
 
 Two more differences are settings here. The release's divergence is the symmetric one, the paper's
-KL(clean || perturbed). To the release the clean predictions are constants; l_v in Eqs. 2 and 4
-depends on theta through both predictions, and `clean_branch="differentiated"` takes that derivative.
+KL(clean || perturbed). To the release the clean predictions are constants; in Eqs. 2 and 4 l_v
+depends on theta through both predictions: `clean_branch="differentiated"`.
 """
 
 from __future__ import annotations
