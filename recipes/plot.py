@@ -95,8 +95,8 @@ def _divergence(axes: Axes, log: TrainingLog) -> None:
     axes.set_ylabel("bits per token")
     _line(axes, log.train, "adv_loss", "all of it (adv_loss)", _GAME)
     _points(axes, log.train, "adv_gain", "what the adversary adds (adv_gain)", _GAIN)
-    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
-    axes.margins(y=0.2)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(0, low), high + 0.25 * (high - low))  # room for the legend
     axes.legend(loc="upper left")
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# The models here are too small for a second thread to help. Before torch is imported:
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from pathlib import Path
 
 import pytest
