@@ -11,6 +11,7 @@ finite difference. DATA is a binarised corpus, CHECKPOINT a model trained on it.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from dataclasses import replace
@@ -42,14 +43,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data")
     parser.add_argument("--path", required=True, help="checkpoint of a trained model")
+    parser.add_argument("--activation-fn", help="in place of the model's own")
     parser.add_argument("--batches", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-tokens", type=int, default=1500)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task(
-        [options.path], arg_overrides={"data": options.data}
-    )
+    overrides = {"data": options.data}
+    if options.activation_fn:
+        overrides["activation_fn"] = options.activation_fn
+    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([options.path], overrides)
     task.load_dataset("train")
     batches = list(
         task.get_batch_iterator(
@@ -97,15 +100,14 @@ def main() -> None:
         print(f"{name:20} {statistics.median(values):5.2f} plain steps")
 
     print("\nerror of the leader-follower term against double backward (median over batches)")
-    for name in ("central", "one-sided"):
-        for radius in tqdm(RADII, name, leave=False):
-            errors = []
-            for sample in batches:
-                exact = gradient(salt, sample)
-                interaction = exact - gradient(salt.without_interaction(), sample)
-                way = replace(salt, unroll_method=name, difference_radius=radius)  # type: ignore[arg-type]
-                errors.append(float((gradient(way, sample) - exact).norm() / interaction.norm()))
-            print(f"{name:10} radius {radius:<7g} {statistics.median(errors):9.2e}")
+    for name, radius in tqdm(list(itertools.product(("central", "one-sided"), RADII)), "error"):
+        errors = []
+        for sample in batches:
+            exact = gradient(salt, sample)
+            interaction = exact - gradient(salt.without_interaction(), sample)
+            way = replace(salt, unroll_method=name, difference_radius=radius)
+            errors.append(float((gradient(way, sample) - exact).norm() / interaction.norm()))
+        tqdm.write(f"{name:10} radius {radius:<7g} {statistics.median(errors):8.3f}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ class SALTConfig(FollowerConfig):
         default="exact",
         metadata={
             "help": "differentiate through an ascent step by double backward, or by a central or "
-            "one-sided finite difference of ordinary gradients"
+            "one-sided finite difference of ordinary gradients, which wants a smooth "
+            "--activation-fn such as gelu"
         },
     )
     divergence: ChoiceEnum(KINDS) = field(  # type: ignore[valid-type]
