@@ -35,7 +35,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.backends import cudnn, mkldnn
+from torch.backends import cudnn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fairseq_adv.core.follower import Follower, State
@@ -207,10 +207,9 @@ class Ascent:
 
 @contextmanager
 def _twice_differentiable_kernels() -> Iterator[None]:
-    """Kernels whose backward pass has a derivative: fused attention and fused LSTMs have none."""
+    """Kernels whose backward pass has a derivative: fused attention and cuDNN's LSTM have none."""
     with (
         sdpa_kernel(SDPBackend.MATH),
-        mkldnn.flags(enabled=False),
         cudnn.flags(
             enabled=False,
             benchmark=cudnn.benchmark,

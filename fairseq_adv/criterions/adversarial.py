@@ -1,6 +1,7 @@
 """What the criterions of all methods have in common: options, schedule, and the training log."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,7 +98,7 @@ def follower(cfg: FollowerConfig) -> Follower:
     )
 
 
-class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion):
+class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
     """Label-smoothed cross-entropy against an adversary.
 
     Called as fairseq calls a criterion it is the plain loss: that is what validation sees. A game
@@ -130,9 +131,9 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion):
         except InvalidSetting as error:
             raise _option_error(error.name, error.value, error.allowed) from None
 
+    @abstractmethod
     def setup_method(self, cfg: Any) -> None:
         """Set `method` and `follower` from the options. Raises InvalidSetting."""
-        raise NotImplementedError
 
     def weight(self, update_num: int) -> float:
         """alpha in this update: 0 between games, and ramped up from 0 at the start."""
