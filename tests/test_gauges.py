@@ -36,7 +36,7 @@ def test_interaction_is_the_part_of_the_gradient_that_vat_lacks(masks: str) -> N
     for parameter, gradient in zip(game.parameters(), before, strict=True):
         parameter.grad = gradient.clone()
     torch.manual_seed(3)
-    share = interaction_share(
+    _, share = interaction_share(
         game.parameters(), lambda: play(method), lambda: play(method.without_interaction())
     )
     torch.testing.assert_close(share, expected)

@@ -1,7 +1,6 @@
 """demo.sh with a stand-in for python: what it calls, what it reuses, how it is interrupted."""
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -159,8 +158,3 @@ def test_packages_and_corpus_are_passed_on(root: Path, corpus: str) -> None:
     call = (root / "calls").read_text().splitlines()[0]
     assert "libreoffice-help-vi-en --out data/demo-vi-en" in call
     assert call.endswith("--deb a.deb --deb b%3a.deb")
-
-
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-def test_shellcheck() -> None:
-    subprocess.run(["shellcheck", SCRIPT], check=True)

@@ -14,9 +14,9 @@ from fairseq.logging import metrics
 from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
-from fairseq_adv.core import gauges
 from fairseq_adv.core.follower import PERTURB, RULES, Follower
-from fairseq_adv.core.game import Accumulate, InvalidSetting, Step
+from fairseq_adv.core.game import Accumulate, InvalidSetting, Method, Step
+from fairseq_adv.core.gauges import delta_norm, interaction_share
 from fairseq_adv.core.perturbation import NORMS, SCOPES
 from fairseq_adv.embedding_hooks import UnsupportedModel
 from fairseq_adv.fairseq_game import FairseqGame
@@ -106,8 +106,8 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
     how.
     """
 
-    method: Any
-    without_interaction: Any = None
+    method: Method
+    without_interaction: Method | None = None
     follower: Follower
     sound_in_half_precision = True
 
@@ -171,23 +171,20 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
             raise SystemExit(f"fairseq_adv: {error}") from None
         gauged = self.gauged(update_num)
 
-        def play(method: Any, gauges: bool) -> Step:
-            step: Step = method.step(game, accumulate, weight=weight, gauges=gauges)
+        def play(method: Method, gauges: bool) -> Step:
+            step = method.step(game, accumulate, weight=weight, gauges=gauges)
             accumulate(step.last)
             return step
 
-        steps: list[Step] = []
+        frozen = self.without_interaction
         log = {}
-        if gauged and self.without_interaction is not None:
-            log["interaction"] = gauges.interaction_share(
-                game.parameters(),
-                lambda: steps.append(play(self.method, True)),
-                lambda: play(self.without_interaction, False),
+        if gauged and frozen is not None:
+            step, log["interaction"] = interaction_share(
+                game.parameters(), lambda: play(self.method, True), lambda: play(frozen, False)
             )
             log["interaction_games"] = 1
         else:
-            steps.append(play(self.method, gauged))
-        (step,) = steps
+            step = play(self.method, gauged)
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
         log |= {
             "loss": step.objective,
@@ -197,7 +194,7 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
             "sample_size": sample_size,
             "adv_loss": step.adv_loss,
             "adv_ntokens": sample["ntokens"],
-            "delta_norm": gauges.delta_norm(step.delta, self.follower),
+            "delta_norm": delta_norm(step.delta, self.follower),
             "games": 1,
         }
         if step.adv_gain is not None:

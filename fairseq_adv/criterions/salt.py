@@ -56,7 +56,7 @@ class SALTCriterion(AdversarialCriterion):
     def setup_method(self, cfg: SALTConfig) -> None:
         """See `AdversarialCriterion.setup_method`."""
         self.follower = follower(cfg)
-        self.method = SALT(
+        salt = SALT(
             follower=self.follower,
             divergence=str(cfg.divergence),  # type: ignore[arg-type]
             clean_branch=str(cfg.clean_branch),  # type: ignore[arg-type]
@@ -64,6 +64,7 @@ class SALTCriterion(AdversarialCriterion):
             unroll_steps=cfg.ascent_steps if cfg.unroll_steps is None else cfg.unroll_steps,
             unroll_method=str(cfg.unroll_method),  # type: ignore[arg-type]
         )
-        if self.method.unrolled > 0:
-            self.without_interaction = self.method.without_interaction()
-            self.sound_in_half_precision = self.method.unroll_method == "exact"
+        self.method = salt
+        if salt.unrolled > 0:
+            self.without_interaction = salt.without_interaction()
+            self.sound_in_half_precision = salt.unroll_method == "exact"
