@@ -34,11 +34,19 @@ if ! "$dir/bin/python" -m pip --version >/dev/null 2>&1; then
 fi
 
 echo "environment: installs requirements.txt (a minute or two; all output in $log)"
-# On a terminal, a count of what has been found so far.
-if ! "$dir/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
-  -r requirements.txt 2>&1 | tee "$log" | awk -v terminal="$([[ ! -t 1 ]] || echo yes)" '
-    /^Collecting/ && terminal { printf "\r  %d packages found ", ++found; fflush() }
-    /^Installing collected/ { if (terminal) print ""; print "  installs them"; fflush() }'; then
+"$dir/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
+  -r requirements.txt >"$log" 2>&1 &
+pip=$!
+trap 'kill "$pip" 2>/dev/null || true' EXIT
+trap 'exit 130' INT TERM
+while kill -0 "$pip" 2>/dev/null; do
+  if [[ -t 1 ]]; then
+    printf '\r  %d s, %d packages found' "$SECONDS" "$(grep -c '^Collecting' "$log" || true)"
+  fi
+  sleep 1
+done
+[[ ! -t 1 ]] || echo
+if ! wait "$pip"; then
   tail -n 8 "$log" >&2
   echo "error: the installation failed; see $log, and run make install again" >&2
   exit 1
