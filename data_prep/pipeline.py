@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,13 @@ from data_prep.progress import progress
 from data_prep.raw import Selection, write_raw
 from data_prep.stages import STAMP, Stage, run_stage, say, sha256_of
 from data_prep.tokenization import tokenizer
+from data_prep.versions import installed
 
 STAGES = ("raw", "tok", "bpe", "bin")
 REPORT = "report.json"
+
+# They shape the data.
+_TOOLS = ("sacremoses", "subword-nmt", "fairseq", "ve-fairseq")
 
 # Raise it whenever the code of a stage changes what that stage writes.
 _FORMAT = 1
@@ -69,7 +72,7 @@ class Pipeline:
                 name: {"file": path.name, "sha256": inputs[name]}
                 for name, path in self.corpus.inputs().items()
             },
-            "versions": _versions(),
+            "versions": installed(_TOOLS),
             **{stage.path.name: stage.facts for stage in (raw, tok, bpe, binary)},
         }
         temporary = self.out / f".{REPORT}.tmp"
@@ -88,7 +91,12 @@ class Pipeline:
         self, name: str, key: dict[str, Any], build: Callable[[Path], dict[str, Any]]
     ) -> Stage:
         began = time.monotonic()
-        key = {**key, "format": _FORMAT, "languages": self._languages, "versions": _versions()}
+        key = {
+            **key,
+            "format": _FORMAT,
+            "languages": self._languages,
+            "versions": installed(_TOOLS),
+        }
         stage = run_stage(self.out / name, key, build)
         if not stage.reused:
             say(f"{name}: made in {time.monotonic() - began:.1f} s")
@@ -147,14 +155,3 @@ def _totals(counts: dict[str, dict[str, Counter[str]]]) -> dict[str, dict[str, i
         split: {lang: words.total() for lang, words in by_lang.items()}
         for split, by_lang in counts.items()
     }
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions of the tools that shape the data."""
-    versions = {}
-    for package in ("sacremoses", "subword-nmt", "fairseq", "ve-fairseq"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # fairseq goes by either name
-            continue
-    return versions

@@ -5,14 +5,16 @@ import logging
 import platform
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from data_prep.versions import installed
 from recipes.errors import run_main
 from recipes.files import LOG, PICTURE, SCORES, SUMMARY, data_report, read_json, write_json
 from recipes.plot import plot_training
 from recipes.training_log import TrainingLog, read_log
+
+_TOOLS = ("torch", "ve-fairseq", "fairseq", "sacrebleu")
 
 
 def summarize(
@@ -48,7 +50,7 @@ def summarize(
         "lenpen": scores["lenpen"],
         "dev_bleu": _dev_bleu(log, trained.updates),
         "parameters": trained.parameters,
-        "versions": _versions(),
+        "versions": {"python": platform.python_version(), **installed(_TOOLS)},
         "options": trained.options,
     }
     plot_training(
@@ -98,16 +100,6 @@ def read_checkpoint(path: Path) -> Trained:
 def _dev_bleu(log: TrainingLog, update: int) -> float | None:
     """Return the dev BLEU that was logged at an update."""
     return {record.update: record.values.get("bleu") for record in log.valid}.get(update)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in ("torch", "ve-fairseq", "fairseq", "sacrebleu"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # fairseq goes by either name
-            continue
-    return versions
 
 
 def _main() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import training
+from tests.data_prep_fixtures import without_fairseq, write_texts
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +21,17 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return training.make_data(
         tmp_path_factory.mktemp("toy"), {"train": 120, "valid": 20, "test": 100}
     )
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """A small parallel corpus as plain text files."""
+    directory = tmp_path / "texts"
+    directory.mkdir()
+    return write_texts(directory)
+
+
+@pytest.fixture
+def no_fairseq(monkeypatch: pytest.MonkeyPatch) -> None:
+    """data_prep without its slowest stage."""
+    without_fairseq(monkeypatch)

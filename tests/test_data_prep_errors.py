@@ -11,19 +11,7 @@ import pytest
 
 from data_prep import lines, pipeline
 from data_prep.__main__ import main
-from tests.data_prep_fixtures import prepare_files, tree, without_fairseq, write_texts
-
-
-@pytest.fixture
-def texts(tmp_path: Path) -> Path:
-    directory = tmp_path / "texts"
-    directory.mkdir()
-    return write_texts(directory)
-
-
-@pytest.fixture
-def no_fairseq(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_fairseq(monkeypatch)
+from tests.data_prep_fixtures import prepare_files, tree
 
 
 def _fails(texts: Path, out: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:

@@ -15,21 +15,9 @@ from hypothesis import strategies as st
 from sacremoses import MosesDetokenizer
 
 from data_prep import parallel
-from tests.data_prep_fixtures import prepare_files, tree, without_fairseq, write_texts
+from tests.data_prep_fixtures import prepare_files, tree, write_texts
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture
-def texts(tmp_path: Path) -> Path:
-    directory = tmp_path / "texts"
-    directory.mkdir()
-    return write_texts(directory)
-
-
-@pytest.fixture
-def no_fairseq(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_fairseq(monkeypatch)
 
 
 def _report(out: Path) -> dict[str, Any]:

@@ -5,19 +5,12 @@ from pathlib import Path
 import pytest
 
 from data_prep import pipeline
-from tests.data_prep_fixtures import prepare_files, tree, without_fairseq, write_texts
+from tests.data_prep_fixtures import prepare_files, tree, without_fairseq
 
 
 @pytest.fixture(autouse=True)
 def _no_fairseq(monkeypatch: pytest.MonkeyPatch) -> None:
     without_fairseq(monkeypatch)
-
-
-@pytest.fixture
-def texts(tmp_path: Path) -> Path:
-    directory = tmp_path / "texts"
-    directory.mkdir()
-    return write_texts(directory)
 
 
 def _rerun(texts: Path, out: Path, capsys: pytest.CaptureFixture[str], *options: str) -> list[str]:
