@@ -12,13 +12,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from fairseq import checkpoint_utils
 from fairseq.data import data_utils
 from fairseq.models import distributed_fairseq_model
+from fairseq.models.ema.ema import EMA
 
 
 def apply() -> None:
     """Apply every patch. Calling it again does nothing."""
-    for patch in (keep_the_last_batch, load_checkpoints, data_parallel_on_cpu):
+    for patch in (
+        keep_the_last_batch,
+        load_checkpoints,
+        data_parallel_on_cpu,
+        average_convolutional_models,
+        tell_tasks_of_checkpoints,
+    ):
         if patch not in _applied:
             _applied.add(patch)
             patch()
@@ -78,3 +86,37 @@ def data_parallel_on_cpu() -> None:
             super().__init__(module, device_ids=device_ids, output_device=output_device, **kwargs)
 
     distributed_fairseq_model.DistributedDataParallel = OnAnyDevice
+
+
+def average_convolutional_models() -> None:
+    """Let `--store-ema` copy a convolutional model.
+
+    Its weights are computed from normalised parameters, and torch copies no computed tensor. They
+    are computed anew in each pass: any value will do. Test: test_a_convolutional_model_is_averaged.
+    """
+    original = EMA.__init__
+
+    def copying(self: EMA, model: Any, *args: Any, **kwargs: Any) -> None:
+        for module in model.modules():
+            if hasattr(module, "weight_g"):
+                module.weight = module.weight.detach()
+        original(self, model, *args, **kwargs)
+
+    EMA.__init__ = copying
+
+
+def tell_tasks_of_checkpoints() -> None:
+    """Let a task prepare for a checkpoint on every worker, in its method `before_checkpoint`.
+
+    fairseq asks tasks for their state (`get_checkpoint_dict`) on the worker that writes; what
+    another one knows could not be saved. Test: test_every_worker_is_told_of_a_checkpoint.
+    """
+    save_checkpoint = checkpoint_utils.save_checkpoint
+
+    def telling(cfg: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
+        if not cfg.no_save and hasattr(trainer.task, "before_checkpoint"):
+            trainer.task.before_checkpoint()
+        return save_checkpoint(cfg, trainer, *args, **kwargs)
+
+    # fairseq keeps the best score as an attribute of this name, and resets it there.
+    checkpoint_utils.save_checkpoint = telling

@@ -8,14 +8,17 @@ which of encoder and decoder is running, not from the module.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fairseq_adv.core.game import Delta, Side
+
+Lookups = dict[Side, tuple[Tensor, Tensor]]
 
 
 class UnsupportedModel(ValueError):
@@ -26,18 +29,26 @@ class UnsupportedModel(ValueError):
 def embedding_hooks(
     model: nn.Module, hook: Callable[[Side, Tensor, Tensor], Tensor | None]
 ) -> Iterator[None]:
-    """Call hook(side, tokens, embeddings) for each lookup of words; what it returns replaces them.
+    """Call hook(side, tokens, embeddings) where words are looked up; what it returns replaces them.
 
     :param model: a fairseq encoder-decoder model, wrapped for data-parallel training or not.
     :param hook: gets tokens, B x T, and embeddings, B x T x C, of `source` or `target`.
 
-    The hooks are gone when the block ends, also by an exception.
+    The block is to hold one pass. Its hooks are gone when it ends, also by an exception. Raises
+    UnsupportedModel where a side looks its words up more than once.
     """
     running: list[Side] = []
+    seen: set[Side] = set()
     parts: dict[Side, Any] = {"source": model.encoder, "target": model.decoder}
 
     def embedded(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        return hook(running[-1], inputs[0], output) if running else None
+        if not running:
+            return None
+        side = running[-1]
+        if side in seen:
+            raise UnsupportedModel(f"the {side} side looks its words up more than once per pass")
+        seen.add(side)
+        return hook(side, inputs[0], output)
 
     with ExitStack() as hooks:
         for side, part in parts.items():
@@ -54,7 +65,7 @@ def embedding_hooks(
 
 @contextmanager
 def perturbed_embeddings(model: nn.Module, delta: Delta) -> Iterator[None]:
-    """Add delta to the word embeddings of every pass inside the block.
+    """Add delta to the word embeddings of the pass inside the block.
 
     :param delta: B x T x C for each perturbed side, in the order of tokens that the embedding
         sees (an LSTM encoder turns left padding into right padding before it looks words up).
@@ -70,17 +81,43 @@ def perturbed_embeddings(model: nn.Module, delta: Delta) -> Iterator[None]:
 
 
 @contextmanager
-def recorded_embeddings(model: nn.Module) -> Iterator[dict[Side, tuple[Tensor, Tensor]]]:
-    """What each side looked up inside the block: its tokens, B x T, and embeddings, B x T x C.
+def cut_embeddings(model: nn.Module, keep: Mapping[Side, Tensor]) -> Iterator[None]:
+    """Set the word embeddings to zero where keep, B x T, is false, in the pass inside the block."""
 
-    Raises UnsupportedModel where a side does not look its words up exactly once per pass.
+    def cut(side: Side, tokens: Tensor, embeddings: Tensor) -> Tensor | None:
+        if side not in keep:
+            return None
+        return embeddings * keep[side].unsqueeze(-1).to(embeddings.dtype)
+
+    with embedding_hooks(model, cut):
+        yield
+
+
+def looked_up(model: nn.Module, inputs: Mapping[Side, Sequence[Tensor]]) -> Lookups:
+    """What each side looks up: its tokens, B x T, and embeddings, B x T x C, without gradient.
+
+    Encoder and decoder are called for that, each on its own, and left as soon as it is known.
+
+    :param inputs: the encoder's arguments, and the decoder's without the encoder's output.
+
+    Raises UnsupportedModel where a side does not look words up.
     """
-    seen: dict[Side, tuple[Tensor, Tensor]] = {}
+    found: Lookups = {}
 
-    def record(side: Side, tokens: Tensor, embeddings: Tensor) -> None:
-        if side in seen:
-            raise UnsupportedModel(f"the {side} side looks its words up more than once per pass")
-        seen[side] = (tokens, embeddings.detach())
+    def stop(side: Side, tokens: Tensor, embeddings: Tensor) -> Tensor | None:
+        found[side] = (tokens, embeddings)
+        raise _Found
 
-    with embedding_hooks(model, record):
-        yield seen
+    parts: dict[Side, Any] = {"source": model.encoder, "target": model.decoder}
+    with torch.no_grad(), embedding_hooks(model, stop):
+        for side, part in parts.items():
+            try:
+                part(*inputs[side])
+            except _Found:
+                continue
+            raise UnsupportedModel(f"the {side} side does not look words up in embed_tokens")
+    return found
+
+
+class _Found(Exception):
+    """Ends a pass at the lookup of words."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,11 +14,14 @@ from torch import Tensor
 from fairseq_adv.core.game import Delta, Side
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.embedding_hooks import (
+    Lookups,
     UnsupportedModel,
+    cut_embeddings,
+    looked_up,
     perturbed_embeddings,
-    recorded_embeddings,
 )
 from fairseq_adv.encoder_gradient import logits_with_true_gradients
+from fairseq_adv.replay import Memory
 
 
 class FairseqGame:
@@ -26,6 +30,8 @@ class FairseqGame:
     :param model: any encoder-decoder model with `encoder.embed_tokens` and `decoder.embed_tokens`.
     :param sample: a batch of fairseq's `LanguagePairDataset`.
     :param criterion: gives the clean loss, exactly as fairseq computes it.
+    :param reference_model: what `reference` gives the predictions of, if a method asks for them.
+    :param memory: what `recall` and `remember` work with; without it nothing is remembered.
 
     Raises UnsupportedModel for a model that has no such embeddings, or whose output is not one
     softmax over the vocabulary.
@@ -36,6 +42,9 @@ class FairseqGame:
         model: BaseFairseqModel,
         sample: dict[str, Any],
         criterion: LabelSmoothedCrossEntropyCriterion,
+        *,
+        reference_model: BaseFairseqModel | None = None,
+        memory: Memory | None = None,
     ) -> None:
         for part in ("encoder", "decoder"):
             if not hasattr(getattr(model, part, None), "embed_tokens"):
@@ -48,28 +57,71 @@ class FairseqGame:
         self.model = model
         self.sample = sample
         self.criterion = criterion
+        self.reference_model = reference_model
+        self.memory = memory
+        self.nll_loss: Tensor | None = None
+        """Of the first pass (the clean one, if there is one), without label smoothing: nats."""
 
-    def clean(self) -> Tensor:
-        """See `Game.clean`. Afterwards `nll_loss` is unknown until `task_loss` is called."""
+    def clean(self, zero: Delta | None = None) -> Tensor:
+        """See `Game.clean`."""
         self._clean_masks = RandomState.capture()
-        with recorded_embeddings(self.model) as self._looked_up:
-            logits: Tensor = self.model(**self.sample["net_input"])[0]
-        return logits
+        with perturbed_embeddings(self.model, zero or {}):
+            return self._logits()
 
     def clean_masks(self) -> RandomState:
         """See `Game.clean_masks`."""
         return self._clean_masks
 
     def task_loss(self, logits: Tensor) -> Tensor:
-        """See `Game.task_loss`. Leaves the loss without label smoothing in `nll_loss`."""
+        """See `Game.task_loss`."""
         loss, nll_loss = self.criterion.compute_loss(self.model, (logits, None), self.sample)
-        self.nll_loss: Tensor = nll_loss.detach()
+        if self.nll_loss is None:
+            self.nll_loss = nll_loss.detach()
         return loss
 
     def perturbed(self, delta: Delta, masks: RandomState) -> Tensor:
         """See `Game.perturbed`."""
-        with masks.replay(), perturbed_embeddings(self.model, delta):
-            return logits_with_true_gradients(self.model, self.sample["net_input"])
+        with masks.replay():
+            if not delta:
+                return self._logits()
+            with perturbed_embeddings(self.model, delta):
+                return logits_with_true_gradients(self.model, self.sample["net_input"])
+
+    def cut(self, keep: Mapping[Side, Tensor], masks: RandomState) -> Tensor:
+        """See `Game.cut`."""
+        with masks.replay(), cut_embeddings(self.model, keep):
+            return self._logits()
+
+    def reference(self) -> Tensor:
+        """See `Game.reference`."""
+        assert self.reference_model is not None, "the criterion asks for it where it is needed"
+        self.reference_model.eval()
+        with torch.no_grad():
+            logits: Tensor = self.reference_model(**self.sample["net_input"])[0]
+        return logits
+
+    def recall(self) -> Delta | None:
+        """See `Game.recall`."""
+        return None if self.memory is None else self.memory.recall(self.sample)
+
+    def remember(self, delta: Delta) -> None:
+        """See `Game.remember`."""
+        if self.memory is not None:
+            self.memory.remember(self.sample, delta)
+
+    def _logits(self) -> Tensor:
+        """fairseq's own pass, with its own gradients."""
+        logits: Tensor = self.model(**self.sample["net_input"])[0]
+        return logits
+
+    @cached_property
+    def _looked_up(self) -> Lookups:
+        words = self.sample["net_input"]
+        inputs: dict[Side, Sequence[Tensor]] = {
+            "source": (words["src_tokens"], words["src_lengths"]),
+            "target": (words["prev_output_tokens"],),
+        }
+        return looked_up(self.model, inputs)
 
     def predicted(self) -> Tensor:
         """See `Game.predicted`. A prefix that the criterion ignores is not predicted."""

@@ -15,6 +15,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.data import data_utils
 from fairseq.models.distributed_fairseq_model import DistributedFairseqModel
+from fairseq.models.ema.ema import EMA
 
 from tests import tiny, training
 
@@ -101,3 +102,43 @@ def test_data_parallel_on_cpu() -> None:
             tiny.task().train_step(sample, model, tiny.criterion(), Backward(), 0)  # type: ignore[arg-type]
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_a_convolutional_model_is_averaged() -> None:
+    config = Namespace(ema_decay=0.5, ema_seed_model=None, ema_fp32=False, ema_update_freq=1)
+    model, sample = tiny.convolutional(), tiny.batch()
+    average = EMA(model, config)
+    before = {name: p.clone() for name, p in model.state_dict().items()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1.0
+    average.step(model)
+    for name, parameter in average.get_model().state_dict().items():
+        if torch.is_floating_point(parameter) and "version" not in name:
+            torch.testing.assert_close(parameter, before[name] + 0.5)
+    assert average.get_model()(**sample["net_input"])[0].isfinite().all()
+
+
+def test_every_worker_is_told_of_a_checkpoint(tmp_path: Path) -> None:
+    """Also one that does not write it."""
+    told = []
+
+    class Task:
+        def before_checkpoint(self) -> None:
+            told.append(1)
+
+    class Trainer:
+        data_parallel_rank = 1
+        should_save_checkpoint_on_current_rank = False
+        always_call_state_dict_during_save_checkpoint = False
+        task = Task()
+
+        def consolidate_optimizer(self) -> None:
+            pass
+
+    config = Namespace(no_save=False, save_dir=str(tmp_path), maximize_best_checkpoint_metric=False)
+    checkpoint_utils.save_checkpoint(config, Trainer(), None, None)
+    assert told == [1]
+    config.no_save = True
+    checkpoint_utils.save_checkpoint(config, Trainer(), None, None)
+    assert told == [1]

@@ -17,28 +17,27 @@ def played(method: Any, game: Any) -> torch.Tensor:
     """The gradient of one game, in one vector."""
     game.model.zero_grad(set_to_none=True)
     torch.manual_seed(3)
-    tiny.accumulate(method.step(game, tiny.accumulate, weight=1.0).last)
+    method.step(game, tiny.accumulate, weight=1.0).finish(tiny.accumulate)
     return torch.cat([p.grad.flatten() for p in game.parameters()])
 
 
 @pytest.mark.parametrize("masks", ["independent", "shared"])
 def test_interaction_is_the_part_of_the_gradient_that_vat_lacks(masks: str) -> None:
     game = tiny.game(tiny.transformer(dropout=0.2), tiny.batch())
-    method = tiny.criterion(dropout_masks=masks).method
-    whole, without = played(method, game), played(method.without_interaction(), game)
+    criterion = tiny.criterion(dropout_masks=masks)
+    method, frozen = criterion.method, criterion.without_interaction
+    whole, without = played(method, game), played(frozen, game)
     expected = (whole - without).norm() / whole.norm()
     assert expected > 0.01
 
     def play(method: Any) -> None:
-        tiny.accumulate(method.step(game, tiny.accumulate, weight=1.0).last)
+        method.step(game, tiny.accumulate, weight=1.0).finish(tiny.accumulate)
 
     before = [torch.randn_like(p) for p in game.parameters()]
     for parameter, gradient in zip(game.parameters(), before, strict=True):
         parameter.grad = gradient.clone()
     torch.manual_seed(3)
-    _, share = interaction_share(
-        game.parameters(), lambda: play(method), lambda: play(method.without_interaction())
-    )
+    _, share = interaction_share(game.parameters(), lambda: play(method), lambda: play(frozen))
     torch.testing.assert_close(share, expected)
     # What was accumulated before is still there, and the game's gradient once.
     left = torch.cat([p.grad.flatten() for p in game.parameters()])  # type: ignore[union-attr]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from fairseq import utils
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
 from fairseq.data import Dictionary, data_utils
 from fairseq.models import BaseFairseqModel
 from fairseq.models.fconv import FConvModel
@@ -20,7 +21,7 @@ from fairseq.models.transformer.transformer_legacy import base_architecture as t
 from torch import Tensor
 from torch.nn import functional
 
-from fairseq_adv.criterions.salt import SALTConfig, SALTCriterion
+from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.fairseq_game import FairseqGame
 from fairseq_adv.tasks.adversarial_translation import (
     AdversarialTranslationConfig,
@@ -131,24 +132,29 @@ def batch(
             "src_lengths": torch.tensor([len(s) for s in sources]),
             "prev_output_tokens": collate(targets, False, move_eos_to_beginning=True),
         },
+        "id": torch.arange(len(sources)) + 100 * seed,
         "target": collate(targets, False),
         "ntokens": sum(len(t) for t in targets),
         "nsentences": len(sources),
     }
 
 
-def criterion(**options: Any) -> SALTCriterion:
-    """A SALT criterion with label smoothing 0.1; options as on the command line."""
-    config = SALTConfig(_name="salt", sentence_avg=False, label_smoothing=0.1)
-    for name, value in options.items():
-        assert hasattr(config, name), name
-        setattr(config, name, value)
-    return SALTCriterion(config, task())
+def criterion(name: str = "salt", **options: Any) -> AdversarialCriterion:
+    """A criterion with label smoothing 0.1; options as on the command line."""
+    config = CRITERION_DATACLASS_REGISTRY[name](_name=name, sentence_avg=False, label_smoothing=0.1)
+    for option, value in {"store_ema": True, "update_freq": [1]}.items():
+        if hasattr(config, option):  # what fairseq fills in from its other options
+            setattr(config, option, value)
+    for option, value in options.items():
+        assert hasattr(config, option), option
+        setattr(config, option, value)
+    criterion: AdversarialCriterion = CRITERION_REGISTRY[name](config, task())
+    return criterion
 
 
-def game(model: BaseFairseqModel, sample: dict[str, Any]) -> FairseqGame:
+def game(model: BaseFairseqModel, sample: dict[str, Any], **more: Any) -> FairseqGame:
     """A game with label smoothing 0.1."""
-    return FairseqGame(model, sample, criterion())
+    return FairseqGame(model, sample, criterion(), **more)
 
 
 def accumulate(loss: Tensor, leaves: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:

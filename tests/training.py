@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fairseq import checkpoint_utils, options
+from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate, preprocess, train
 
@@ -72,10 +72,14 @@ def run_training(data: Path, save_dir: Path, *more: str, criterion: str = "salt"
     train.main(convert_namespace_to_omegaconf(parsed))
 
 
-def parameters(save_dir: Path, name: str = "checkpoint_last.pt") -> dict[str, torch.Tensor]:
+def state(save_dir: Path) -> dict[str, Any]:
+    """The last checkpoint."""
+    return dict(torch.load(save_dir / "checkpoint_last.pt"))
+
+
+def parameters(save_dir: Path) -> dict[str, torch.Tensor]:
     """The trained parameters."""
-    state = checkpoint_utils.load_checkpoint_to_cpu(str(save_dir / name))
-    return dict(state["model"])
+    return dict(state(save_dir)["model"])
 
 
 def log_of(records: list[logging.LogRecord], logger: str = "train_inner") -> list[dict[str, Any]]:

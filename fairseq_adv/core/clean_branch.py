@@ -23,12 +23,13 @@ class CleanBranch:
     both of its arguments. The graph of the clean pass then stays alive to the end, but is walked
     backward only once: what each term sends into the clean predictions is summed first.
 
-    `log_probs` are the clean log-probabilities, B x T x V.
+    `log_probs` are the clean log-probabilities, B x T x V; `task_loss` is detached.
     """
 
     def __init__(self, game: Game, accumulate: Accumulate, kind: CleanBranchKind) -> None:
         logits = game.clean()
         loss = game.task_loss(logits)
+        self.game = game
         self._accumulate = accumulate
         self.task_loss = loss.detach()
         if kind == "detached":

@@ -16,7 +16,16 @@ import torch
 from torch import Tensor
 
 from fairseq_adv.core.game import Delta, Game, InvalidSetting, Side
-from fairseq_adv.core.perturbation import NORMS, SCOPES, Norm, Scope, gaussian, norm_of, project
+from fairseq_adv.core.perturbation import (
+    NORMS,
+    SCOPES,
+    Norm,
+    Scope,
+    gaussian,
+    norm_of,
+    project,
+    uniform,
+)
 
 Perturb = Literal["source", "target", "both"]
 RuleName = Literal["sgd", "normalized", "sign", "adam"]
@@ -48,7 +57,8 @@ class Follower:
     :param epsilon: radius of the ball, in the units of the embeddings.
     :param norm: `l2` or `linf`, of the ball and of the `normalized` rule.
     :param norm_scope: what the norm is taken over: all words of a `sentence`, or each `token`.
-    :param init_std: sigma, standard deviation of each component of delta^0.
+    :param init_std: sigma, standard deviation of each component of delta^0, which is normally
+        distributed; None: delta^0 is uniformly distributed within the ball, as FreeLB's.
     :param ascent_steps: K.
     :param ascent_step_size: eta. With `normalized`, `sign` and `adam` it is a length in the units
         of the embeddings (per sentence or token, per component, per component); with `sgd` it
@@ -60,7 +70,7 @@ class Follower:
     epsilon: float
     norm: Norm
     norm_scope: Scope
-    init_std: float
+    init_std: float | None
     ascent_steps: int
     ascent_step_size: float
     ascent_rule: RuleName
@@ -70,7 +80,8 @@ class Follower:
         _at_least("epsilon", self.epsilon, 0)
         _one_of("norm", self.norm, NORMS)
         _one_of("norm_scope", self.norm_scope, SCOPES)
-        _at_least("init_std", self.init_std, 0)
+        if self.init_std is not None:
+            _at_least("init_std", self.init_std, 0)
         _at_least("ascent_steps", self.ascent_steps, 1)
         _at_least("ascent_step_size", self.ascent_step_size, 0)
         _one_of("ascent_rule", self.ascent_rule, RULES)
@@ -78,7 +89,7 @@ class Follower:
     @property
     def sides(self) -> tuple[Side, ...]:
         """The sides that are perturbed."""
-        return ("source", "target") if self.perturb == "both" else (self.perturb,)
+        return sides_of(self.perturb)
 
     @property
     def reacts(self) -> bool:
@@ -90,12 +101,16 @@ class Follower:
         return self.ascent_rule != "sign"
 
     def start(self, game: Game) -> tuple[Delta, State]:
-        """delta^0 ~ N(0, sigma^2), not projected (the first step does that), and a fresh state."""
+        """delta^0, not projected (the first step does that), and a fresh state."""
         delta: Delta = {}
         moments: dict[Side, Moments] = {}
         for side in self.sides:
             zero = game.zero_delta(side)
-            delta[side] = gaussian(zero, game.non_pad(side), self.init_std)
+            non_pad = game.non_pad(side)
+            if self.init_std is None:
+                delta[side] = uniform(zero, non_pad, self.epsilon, self.norm, self.norm_scope)
+            else:
+                delta[side] = gaussian(zero, non_pad, self.init_std)
             if self.ascent_rule == "adam":
                 moments[side] = (zero, zero)
         return delta, State(0, moments)
@@ -118,6 +133,11 @@ class Follower:
             up = before + self.ascent_step_size * g
             moved[side] = project(up, self.epsilon, self.norm, self.norm_scope)
         return moved, State(steps, moments)
+
+
+def sides_of(perturb: Perturb) -> tuple[Side, ...]:
+    """The sides that are perturbed."""
+    return ("source", "target") if perturb == "both" else (perturb,)
 
 
 def as_leaves(delta: Delta) -> Delta:

@@ -7,7 +7,7 @@ embeddings of the batch. A toolkit takes part by implementing `Game`; the method
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -32,12 +32,14 @@ class InvalidSetting(ValueError):
 class Game(Protocol):
     """One model and one batch of B sentences.
 
-    Losses are scalars in nats, summed over the batch's target tokens. `clean` comes first; the
-    other methods may rely on what it saw.
+    Losses are scalars in nats, summed over the batch's target tokens.
     """
 
-    def clean(self) -> Tensor:
-        """Logits of the unperturbed pass, B x T x V, with the dropout masks that come next."""
+    def clean(self, zero: Delta | None = None) -> Tensor:
+        """Logits of the unperturbed pass, B x T x V, with the dropout masks that come next.
+
+        :param zero: perturbations of zero that are added all the same, for their gradient.
+        """
 
     def clean_masks(self) -> RandomState:
         """The random state that gives a pass the same dropout masks as `clean` had."""
@@ -47,6 +49,27 @@ class Game(Protocol):
 
     def perturbed(self, delta: Delta, masks: RandomState) -> Tensor:
         """Logits B x T x V with delta added to the word embeddings, dropout drawn from masks."""
+
+    def cut(self, keep: Mapping[Side, Tensor], masks: RandomState) -> Tensor:
+        """Logits B x T x V with the word embeddings set to zero where keep, B x T, is false.
+
+        Positions stay. Dropout is drawn from masks.
+        """
+
+    def reference(self) -> Tensor:
+        """Logits B x T x V of the reference model, an average of earlier leaders: constants.
+
+        Nothing is perturbed and nothing dropped out. Only where there is a reference model.
+        """
+
+    def recall(self) -> Delta | None:
+        """What `remember` was given when this batch was last played in its group of replays.
+
+        None if that never happened: in the first replay, or where nothing is replayed.
+        """
+
+    def remember(self, delta: Delta) -> None:
+        """Keep delta, detached, for the next replay of this batch."""
 
     def predicted(self) -> Tensor:
         """B x T, true where a target token is predicted, false at padding."""
@@ -75,22 +98,34 @@ class Accumulate(Protocol):
 class Step:
     """What one step of a method leaves to its caller.
 
-    All terms of the objective have been accumulated but `last`, whose backward the caller runs;
+    All terms of the objective have been accumulated but `last`, whose backward pass `finish` runs;
     only that one needs to synchronise data-parallel workers.
     """
 
     last: Tensor
     """The last term, with its graph. Its value means nothing on its own."""
-    task_loss: Tensor
-    """Clean label-smoothed cross-entropy, detached: nats, summed over target tokens."""
     adv_loss: Tensor
-    """Divergence at the final delta, without its weight, detached: nats, summed."""
+    """What the follower raised, at its final move, without its weight; detached, nats, summed."""
     objective: Tensor
-    """The whole objective, L + alpha l_v, detached: nats, summed."""
+    """The whole objective, as in L + alpha l_v, detached: nats, summed."""
     delta: Delta
-    """The follower's final move, detached."""
+    """The follower's final move, detached; empty where there is no follower."""
     adv_gain: Tensor | None = None
-    """`adv_loss` minus the divergence at delta = 0 under the same masks; None unless asked for."""
+    """`adv_loss` minus its value at delta = 0 under the same masks; None unless asked for."""
+    proximal_loss: Tensor | None = None
+    """Divergence from the reference model, without its weight; None where there is none."""
+    task_losses: int = 1
+    """How many passes' task losses the objective sums. Its gradient is averaged over them."""
+    leaves: tuple[Tensor, ...] = ()
+    """Whose gradients `then` wants of the last backward pass."""
+    then: Callable[[tuple[Tensor, ...]], None] | None = None
+    """What remains to be done with those gradients."""
+
+    def finish(self, accumulate: Accumulate) -> None:
+        """Run the last backward pass."""
+        gradients = accumulate(self.last, self.leaves)
+        if self.then is not None:
+            self.then(gradients)
 
 
 class Method(Protocol):
@@ -99,7 +134,7 @@ class Method(Protocol):
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
-        """Accumulate the gradients of all terms but the last; return the last, and what to log.
+        """Accumulate the gradients of all terms but the last; return that one, and what to log.
 
         :param weight: alpha, the weight of the adversarial term in this update.
         :param gauges: also measure what costs an extra pass (`Step.adv_gain`).

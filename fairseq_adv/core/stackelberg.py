@@ -38,15 +38,13 @@ from torch import Tensor
 from torch.backends import cudnn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fairseq_adv.core.follower import Follower, State
+from fairseq_adv.core.adv_objective import Regulariser
+from fairseq_adv.core.follower import Follower, State, as_leaves, gradient_of
 from fairseq_adv.core.game import Accumulate, Delta, Game
 from fairseq_adv.core.random_state import RandomState
 
 UnrollMethod = Literal["exact", "central", "one-sided"]
 UNROLL_METHODS: tuple[UnrollMethod, ...] = get_args(UnrollMethod)
-
-Regulariser = Callable[[Delta, RandomState], Tensor]
-"""l_v of each sentence (shape B, nats) at a delta, under given dropout masks."""
 
 
 @dataclass(frozen=True)
@@ -70,25 +68,18 @@ class _Move:
 
 
 class Ascent:
-    """K ascent steps on the regulariser, of which the last ones may be unrolled.
+    """K ascent steps on the regulariser, of which the last ones may be unrolled."""
 
-    :param shared: what besides theta the regulariser depends on in a differentiable way: the
-        clean predictions, if gradient flows into them.
-    """
-
-    def __init__(
-        self, game: Game, follower: Follower, regulariser: Regulariser, shared: Sequence[Tensor]
-    ) -> None:
+    def __init__(self, game: Game, follower: Follower, regulariser: Regulariser) -> None:
         self.game = game
         self.follower = follower
         self.regulariser = regulariser
-        self.shared = shared
         self.delta, self.state = follower.start(game)
 
     def climb(self, masks: RandomState) -> None:
         """One ascent step whose result is a constant: only delta's gradient is computed."""
-        leaf = _leaves(self.delta)
-        gradient = _gradients(self.regulariser(leaf, masks).sum(), leaf)
+        leaf = as_leaves(self.delta)
+        gradient = gradient_of(self.regulariser(leaf, masks).sum(), leaf)
         self._step(gradient)
 
     def _step(self, gradient: Delta) -> None:
@@ -97,11 +88,11 @@ class Ascent:
 
     def exact(self, masks: Sequence[RandomState]) -> Unrolled:
         """Unroll one step for each of the masks by double backward."""
-        delta, state = _leaves(self.delta), self.state
+        delta, state = as_leaves(self.delta), self.state
         with _twice_differentiable_kernels():
             for mask in masks:
                 value = self.regulariser(delta, mask).sum()
-                gradient = _gradients(value, delta, create_graph=True)
+                gradient = gradient_of(value, delta, create_graph=True)
                 delta, state = self.follower.move(self.game, delta, gradient, state)
 
         def pull_back(v: Delta, accumulate: Accumulate) -> Tensor:
@@ -114,8 +105,8 @@ class Ascent:
         """Unroll one step for each of the masks by central differences."""
         moves = []
         for mask in masks:
-            leaf = _leaves(self.delta)
-            gradient = _gradients(self.regulariser(leaf, mask).sum(), leaf)
+            leaf = as_leaves(self.delta)
+            gradient = gradient_of(self.regulariser(leaf, mask).sum(), leaf)
             moves.append(_Move(mask, self.delta, gradient, self.state))
             self._step(gradient)
 
@@ -126,11 +117,11 @@ class Ascent:
                 length = _length(w)  # B
                 r = torch.where(length > 0, radius / torch.where(length > 0, length, 1.0), 0.0)
                 weight = length / (2 * radius)
-                plus = _leaves(_shifted(move.before, w, r))
+                plus = as_leaves(_shifted(move.before, w, r))
                 upper = (weight * self.regulariser(plus, move.masks)).sum()
                 at_plus = accumulate(upper, tuple(plus.values()))
                 del upper
-                minus = _leaves(_shifted(move.before, w, -r))
+                minus = as_leaves(_shifted(move.before, w, -r))
                 lower = -(weight * self.regulariser(minus, move.masks)).sum()
                 if left == 0:
                     return lower
@@ -142,10 +133,10 @@ class Ascent:
 
     def one_sided(self, masks: Sequence[RandomState], radius: float) -> Unrolled:
         """Unroll one step for each of the masks by forward differences."""
-        theta = (*self.game.parameters(), *self.shared)
+        theta = (*self.game.parameters(), *self.regulariser.shared)
         moves = []
         for mask in masks:
-            leaf = _leaves(self.delta)
+            leaf = as_leaves(self.delta)
             value = self.regulariser(leaf, mask).sum()
             gradients = torch.autograd.grad(value, (*leaf.values(), *theta), allow_unused=True)
             gradient = dict(zip(leaf, gradients, strict=False))
@@ -165,7 +156,7 @@ class Ascent:
                 pairs = zip(theta, at_before, strict=True)
                 linear = [(-weight * g * t).sum() for t, g in pairs if g is not None]
                 accumulate(torch.stack(linear).sum())
-                plus = _leaves(_shifted(move.before, w, r.expand_as(length)))
+                plus = as_leaves(_shifted(move.before, w, r.expand_as(length)))
                 upper = weight * self.regulariser(plus, move.masks).sum()
                 if not moves:
                     return upper
@@ -179,7 +170,7 @@ class Ascent:
         self, move: _Move, v: Delta, state_bar: list[Tensor] | None
     ) -> tuple[Delta, Delta, list[Tensor]]:
         """Cotangents of delta^{k-1}, of the gradient and of the rule's state, from those after."""
-        before, gradient = _leaves(move.before), _leaves(move.gradient)
+        before, gradient = as_leaves(move.before), as_leaves(move.gradient)
         moments = {
             side: (mean.detach().requires_grad_(), square.detach().requires_grad_())
             for side, (mean, square) in move.state.moments.items()
@@ -218,16 +209,6 @@ def _twice_differentiable_kernels() -> Iterator[None]:
         ),
     ):
         yield
-
-
-def _leaves(delta: Delta) -> Delta:
-    """The same values as new tensors that gradients can be taken for."""
-    return {side: d.detach().requires_grad_() for side, d in delta.items()}
-
-
-def _gradients(value: Tensor, delta: Delta, *, create_graph: bool = False) -> Delta:
-    gradients = torch.autograd.grad(value, list(delta.values()), create_graph=create_graph)
-    return dict(zip(delta, gradients, strict=True))
 
 
 def _length(w: Delta) -> Tensor:

@@ -1,5 +1,5 @@
 """fairseq criterions: the options of each method, registered under the method's name."""
 
-from fairseq_adv.criterions import salt
+from fairseq_adv.criterions import adv, freeat, freelb, rdrop, salt, simcut, smart, vat
 
-__all__ = ["salt"]
+__all__ = ["adv", "freeat", "freelb", "rdrop", "salt", "simcut", "smart", "vat"]

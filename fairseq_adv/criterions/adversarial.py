@@ -1,101 +1,21 @@
-"""What the criterions of all methods have in common: options, schedule, and the training log."""
+"""What the criterions of all methods have in common: schedule, one batch of training, the log."""
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from typing import Any
 
-from fairseq.criterions.label_smoothed_cross_entropy import (
-    LabelSmoothedCrossEntropyCriterion,
-    LabelSmoothedCrossEntropyCriterionConfig,
-)
-from fairseq.dataclass import ChoiceEnum
+from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.logging import metrics
 from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
-from fairseq_adv.core.follower import PERTURB, RULES, Follower
+from fairseq_adv.core.follower import Follower
 from fairseq_adv.core.game import Accumulate, InvalidSetting, Method, Step
 from fairseq_adv.core.gauges import delta_norm, interaction_share
-from fairseq_adv.core.perturbation import NORMS, SCOPES
+from fairseq_adv.criterions.options import ScheduleConfig
 from fairseq_adv.embedding_hooks import UnsupportedModel
 from fairseq_adv.fairseq_game import FairseqGame
-
-
-@dataclass
-class ScheduleConfig(LabelSmoothedCrossEntropyCriterionConfig):
-    """When the game is played, and with what weight."""
-
-    adv_weight: float = field(
-        default=1.0,
-        metadata={"help": "weight alpha of the adversarial term in the objective"},
-    )
-    adv_interval: int = field(
-        default=1,
-        metadata={
-            "help": "play the game every n-th update, its weight multiplied by n; the updates "
-            "between are plain ones"
-        },
-    )
-    adv_warmup_updates: int = field(
-        default=0,
-        metadata={"help": "let the weight grow from 0 to --adv-weight over so many updates"},
-    )
-    gauge_interval: int = field(
-        default=100,
-        metadata={
-            "help": "measure the gauges that cost extra passes (adv_gain, interaction) in every "
-            "n-th game; 0: never"
-        },
-    )
-
-
-@dataclass
-class FollowerConfig(ScheduleConfig):
-    """How the follower plays. The defaults are the active preset: see the README's presets."""
-
-    perturb: ChoiceEnum(PERTURB) = field(  # type: ignore[valid-type]
-        default="both", metadata={"help": "perturb the word embeddings of which side"}
-    )
-    epsilon: float = field(
-        default=1.0,
-        metadata={"help": "radius of the ball that a perturbation stays in, in embedding units"},
-    )
-    norm: ChoiceEnum(NORMS) = field(  # type: ignore[valid-type]
-        default="l2", metadata={"help": "norm of the ball and of normalized ascent"}
-    )
-    norm_scope: ChoiceEnum(SCOPES) = field(  # type: ignore[valid-type]
-        default="sentence", metadata={"help": "take the norm over a whole sentence or each token"}
-    )
-    init_std: float = field(
-        default=1e-3,
-        metadata={"help": "standard deviation sigma of each component of the initial perturbation"},
-    )
-    ascent_steps: int = field(default=1, metadata={"help": "ascent steps K of the follower"})
-    ascent_step_size: float = field(
-        default=0.3,
-        metadata={
-            "help": "size eta of an ascent step: a length in embedding units for the rules "
-            "normalized, sign and adam; a multiplier of the gradient for sgd"
-        },
-    )
-    ascent_rule: ChoiceEnum(RULES) = field(  # type: ignore[valid-type]
-        default="normalized", metadata={"help": "how the follower steps along its gradient"}
-    )
-
-
-def follower(cfg: FollowerConfig) -> Follower:
-    """The follower that the options describe. Raises InvalidSetting."""
-    return Follower(
-        perturb=str(cfg.perturb),  # type: ignore[arg-type]
-        epsilon=cfg.epsilon,
-        norm=str(cfg.norm),  # type: ignore[arg-type]
-        norm_scope=str(cfg.norm_scope),  # type: ignore[arg-type]
-        init_std=cfg.init_std,
-        ascent_steps=cfg.ascent_steps,
-        ascent_step_size=cfg.ascent_step_size,
-        ascent_rule=str(cfg.ascent_rule),  # type: ignore[arg-type]
-    )
+from fairseq_adv.replay import Memory
 
 
 class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
@@ -107,11 +27,14 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
     """
 
     method: Method
+    follower: Follower | None = None
     without_interaction: Method | None = None
-    follower: Follower
+    """The same method with the follower's answer taken as a constant, where that matters."""
+    replaces_task_loss = False
+    """Whether the weight is moved from the clean task loss to the perturbed one, not added."""
     sound_in_half_precision = True
 
-    def __init__(self, cfg: FollowerConfig, task: Any) -> None:
+    def __init__(self, cfg: ScheduleConfig, task: Any) -> None:
         super().__init__(
             task, cfg.sentence_avg, cfg.label_smoothing, cfg.ignore_prefix_size, cfg.report_accuracy
         )
@@ -130,10 +53,13 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
             self.setup_method(cfg)
         except InvalidSetting as error:
             raise _option_error(error.name, error.value, error.allowed) from None
+        if self.replaces_task_loss:
+            allowed = "0 to 1 with --adv-objective task-loss"
+            _check("adv_weight", cfg.adv_weight, cfg.adv_weight <= 1, allowed)
 
     @abstractmethod
     def setup_method(self, cfg: Any) -> None:
-        """Set `method` and `follower` from the options. Raises InvalidSetting."""
+        """Set `method`, and what else differs, from the options. Raises InvalidSetting."""
 
     def weight(self, update_num: int) -> float:
         """alpha in this update: 0 between games, and ramped up from 0 at the start."""
@@ -141,7 +67,12 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
             return 0.0
         warmup: int = self.cfg.adv_warmup_updates
         ramp = min(1.0, update_num / warmup) if warmup > 0 else 1.0
-        return float(self.cfg.adv_weight * self.cfg.adv_interval * ramp)
+        times = 1 if self.replaces_task_loss else self.cfg.adv_interval
+        return float(self.cfg.adv_weight * times * ramp)
+
+    def method_in(self, update_num: int) -> Method:
+        """The method as it is played in this update."""
+        return self.method
 
     def gauged(self, update_num: int) -> bool:
         """Whether this update's game measures the gauges that cost extra passes."""
@@ -154,8 +85,14 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
         sample: dict[str, Any],
         update_num: int,
         accumulate: Accumulate,
+        *,
+        reference_model: BaseFairseqModel | None = None,
+        memory: Memory | None = None,
     ) -> tuple[Tensor, int, dict[str, Any]]:
         """One batch of training: forward and backward passes, of a game or, between games, plain.
+
+        :param reference_model: an average of earlier models, for the methods that ask for one.
+        :param memory: what a batch carries from replay to replay, for the methods that replay.
 
         Returns the objective's value, the sample size that its gradient is to be divided by, and
         the logging output, like a criterion's `forward`.
@@ -166,26 +103,28 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
             accumulate(loss)
             return loss.detach(), sample_size, log
         try:
-            game = FairseqGame(model, sample, self)
+            game = FairseqGame(model, sample, self, reference_model=reference_model, memory=memory)
         except UnsupportedModel as error:
             raise SystemExit(f"fairseq_adv: {error}") from None
         gauged = self.gauged(update_num)
+        method = self.method_in(update_num)
 
         def play(method: Method, gauges: bool) -> Step:
             step = method.step(game, accumulate, weight=weight, gauges=gauges)
-            accumulate(step.last)
+            step.finish(accumulate)
             return step
 
         frozen = self.without_interaction
         log = {}
         if gauged and frozen is not None:
             step, log["interaction"] = interaction_share(
-                game.parameters(), lambda: play(self.method, True), lambda: play(frozen, False)
+                game.parameters(), lambda: play(method, True), lambda: play(frozen, False)
             )
             log["interaction_games"] = 1
         else:
-            step = play(self.method, gauged)
+            step = play(method, gauged)
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
+        sample_size *= step.task_losses
         log |= {
             "loss": step.objective,
             "nll_loss": game.nll_loss,
@@ -194,19 +133,21 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
             "sample_size": sample_size,
             "adv_loss": step.adv_loss,
             "adv_ntokens": sample["ntokens"],
-            "delta_norm": delta_norm(step.delta, self.follower),
-            "games": 1,
         }
+        if self.follower is not None:
+            log |= {"delta_norm": delta_norm(step.delta, self.follower), "games": 1}
         if step.adv_gain is not None:
             log |= {"adv_gain": step.adv_gain, "gauged_ntokens": sample["ntokens"]}
+        if step.proximal_loss is not None:
+            log["proximal_loss"] = step.proximal_loss
         return step.objective, sample_size, log
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
         """Log, beside fairseq's own, what the game did; absent where no game was played.
 
-        `adv_loss` and `adv_gain` are in bits per target token, like fairseq's `loss` and
-        `nll_loss`; `delta_norm` is in embedding units; `interaction` is a ratio.
+        `adv_loss`, `adv_gain` and `proximal_loss` are in bits per target token, like fairseq's
+        `loss` and `nll_loss`; `delta_norm` is in embedding units; `interaction` is a ratio.
         """
         super().reduce_metrics(logging_outputs)
 
@@ -216,11 +157,12 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
         for name, count, unit in (
             ("adv_loss", "adv_ntokens", math.log(2)),
             ("adv_gain", "gauged_ntokens", math.log(2)),
+            ("proximal_loss", "adv_ntokens", math.log(2)),
             ("delta_norm", "games", 1.0),
             ("interaction", "interaction_games", 1.0),
         ):
             n = total(count)
-            if n > 0:
+            if n > 0 and any(name in log for log in logging_outputs):
                 metrics.log_scalar(name, total(name) / n / unit, n, round=6)
 
 

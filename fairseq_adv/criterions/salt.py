@@ -6,15 +6,21 @@ from typing import Optional
 from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
 
-from fairseq_adv.core.clean_branch import CLEAN_BRANCHES
-from fairseq_adv.core.divergence import KINDS
-from fairseq_adv.core.methods.salt import DROPOUT_MASKS, SALT
+from fairseq_adv.core.game import InvalidSetting
+from fairseq_adv.core.methods.salt import SALT
+from fairseq_adv.core.methods.vat import VAT
 from fairseq_adv.core.stackelberg import UNROLL_METHODS
-from fairseq_adv.criterions.adversarial import AdversarialCriterion, FollowerConfig, follower
+from fairseq_adv.criterions.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.options import (
+    AscentConfig,
+    RegularisationConfig,
+    ascending_follower,
+    regularisation,
+)
 
 
 @dataclass
-class SALTConfig(FollowerConfig):
+class SALTConfig(RegularisationConfig, AscentConfig):
     """Options of SALT."""
 
     unroll_steps: Optional[int] = field(  # noqa: UP045  (fairseq reads no other spelling)
@@ -32,21 +38,6 @@ class SALTConfig(FollowerConfig):
             "--activation-fn such as gelu"
         },
     )
-    divergence: ChoiceEnum(KINDS) = field(  # type: ignore[valid-type]
-        default="symmetric-kl",
-        metadata={"help": "divergence between clean and perturbed predictions"},
-    )
-    clean_branch: ChoiceEnum(CLEAN_BRANCHES) = field(  # type: ignore[valid-type]
-        default="differentiated",
-        metadata={
-            "help": "let the divergence's gradient flow through both of its arguments, or take "
-            "the clean predictions as constants"
-        },
-    )
-    dropout_masks: ChoiceEnum(DROPOUT_MASKS) = field(  # type: ignore[valid-type]
-        default="independent",
-        metadata={"help": "draw dropout masks for each pass, or share those of the clean pass"},
-    )
 
 
 @register_criterion("salt", dataclass=SALTConfig)
@@ -55,16 +46,20 @@ class SALTCriterion(AdversarialCriterion):
 
     def setup_method(self, cfg: SALTConfig) -> None:
         """See `AdversarialCriterion.setup_method`."""
-        self.follower = follower(cfg)
-        salt = SALT(
-            follower=self.follower,
-            divergence=str(cfg.divergence),  # type: ignore[arg-type]
-            clean_branch=str(cfg.clean_branch),  # type: ignore[arg-type]
-            dropout_masks=str(cfg.dropout_masks),  # type: ignore[arg-type]
-            unroll_steps=cfg.ascent_steps if cfg.unroll_steps is None else cfg.unroll_steps,
+        follower = ascending_follower(cfg)
+        steps = cfg.ascent_steps if cfg.unroll_steps is None else cfg.unroll_steps
+        if not 0 <= steps <= cfg.ascent_steps:
+            raise InvalidSetting("unroll_steps", steps, f"0 to {cfg.ascent_steps} (all steps)")
+        self.follower = follower
+        frozen = VAT(follower=follower, regularisation=regularisation(cfg))
+        if steps == 0 or not follower.reacts:
+            self.method = frozen
+            return
+        self.method = SALT(
+            follower=follower,
+            regularisation=regularisation(cfg),
+            unroll_steps=steps,
             unroll_method=str(cfg.unroll_method),  # type: ignore[arg-type]
         )
-        self.method = salt
-        if salt.unrolled > 0:
-            self.without_interaction = salt.without_interaction()
-            self.sound_in_half_precision = salt.unroll_method == "exact"
+        self.without_interaction = frozen
+        self.sound_in_half_precision = self.method.unroll_method == "exact"

@@ -1,4 +1,4 @@
-"""SALT: adversarial regularisation as a Stackelberg game (Zuo et al., EMNLP 2021), and VAT.
+"""SALT: adversarial regularisation as a Stackelberg game (Zuo et al., EMNLP 2021).
 
 The leader minimises, over theta (Eq. 2),
 
@@ -11,7 +11,7 @@ l_v from delta^0 ~ N(0, sigma^2) (Eq. 3). Its gradient (Eq. 4) is total:
             + alpha * (d l_v / d delta^K) (d delta^K / d theta).
 
 The last term, the leader-follower interaction, is what SALT adds to virtual adversarial training
-(VAT, Miyato et al. 2017; Algorithm 2 in the paper's appendix): with no step unrolled, this is VAT.
+(VAT): with no step unrolled, there is nothing left but VAT.
 
 Where the authors' released code differs from the paper, the paper is followed:
 
@@ -29,33 +29,21 @@ depends on theta through both predictions: `clean_branch="differentiated"`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from fairseq_adv.core.clean_branch import CLEAN_BRANCHES, CleanBranch, CleanBranchKind
-from fairseq_adv.core.divergence import KINDS, Kind, divergence, log_probabilities
+from fairseq_adv.core.adv_objective import Regularisation, Regulariser, gain
 from fairseq_adv.core.follower import Follower
-from fairseq_adv.core.game import Accumulate, Delta, Game, InvalidSetting, Step
+from fairseq_adv.core.game import Accumulate, Game, InvalidSetting, Step
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.stackelberg import UNROLL_METHODS, Ascent, Unrolled, UnrollMethod
-
-DropoutMasks = Literal["independent", "shared"]
-DROPOUT_MASKS: tuple[DropoutMasks, ...] = get_args(DropoutMasks)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SALT:
     """The Stackelberg game, K = `follower.ascent_steps` ascent steps, the last U unrolled.
 
-    :param divergence: l_v: `kl` or `symmetric-kl`.
-    :param clean_branch: whether gradient flows into the clean predictions too, in the ascent as
-        well; see `CleanBranch`.
-    :param dropout_masks: `independent`: each pass draws its own; `shared`: every pass has those of
-        the clean one.
-    :param unroll_steps: U, from 0 (VAT) to K; earlier steps are taken as constants.
+    :param regularisation: l_v.
+    :param unroll_steps: U, from 1 to K; earlier steps are taken as constants.
     :param unroll_method: how to differentiate through a step; see `core.stackelberg`.
     :param difference_radius: length of a finite difference's step in the units of the
         embeddings, per sentence over both sides together. The default is what
@@ -64,82 +52,48 @@ class SALT:
     """
 
     follower: Follower
-    divergence: Kind
-    clean_branch: CleanBranchKind
-    dropout_masks: DropoutMasks
+    regularisation: Regularisation
     unroll_steps: int
     unroll_method: UnrollMethod
     difference_radius: float = 1e-2
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("divergence", KINDS),
-            ("clean_branch", CLEAN_BRANCHES),
-            ("dropout_masks", DROPOUT_MASKS),
-            ("unroll_method", UNROLL_METHODS),
-        ):
-            if getattr(self, name) not in allowed:
-                raise InvalidSetting(name, getattr(self, name), ", ".join(allowed))
-        if not 0 <= self.unroll_steps <= self.follower.ascent_steps:
+        if self.unroll_method not in UNROLL_METHODS:
+            raise InvalidSetting("unroll_method", self.unroll_method, ", ".join(UNROLL_METHODS))
+        if not 1 <= self.unroll_steps <= self.follower.ascent_steps:
             raise InvalidSetting(
-                "unroll_steps", self.unroll_steps, f"0 to {self.follower.ascent_steps} (all steps)"
+                "unroll_steps", self.unroll_steps, f"1 to {self.follower.ascent_steps} (all steps)"
             )
-
-    @property
-    def unrolled(self) -> int:
-        """U, or 0 where the follower's answer does not depend smoothly on the leader."""
-        return self.unroll_steps if self.follower.reacts else 0
-
-    def without_interaction(self) -> SALT:
-        """The same game with the follower's answer taken as a constant: VAT."""
-        return replace(self, unroll_steps=0)
 
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
         """Algorithm 1, one batch; see `Method.step`."""
-        clean = CleanBranch(game, accumulate, self.clean_branch)
-
-        def regulariser(delta: Delta, masks: RandomState) -> Tensor:
-            log_probs = log_probabilities(game.perturbed(delta, masks))
-            return divergence(clean.log_probs, log_probs, game.predicted(), self.divergence)
-
-        def masks() -> RandomState:
-            shared = self.dropout_masks == "shared"
-            return game.clean_masks() if shared else RandomState.draw()
+        l_v = Regulariser(game, accumulate, self.regularisation)
 
         # The follower: delta^0, then K times Eq. 3.
-        ascent = Ascent(game, self.follower, regulariser, clean.shared)
-        for _ in range(self.follower.ascent_steps - self.unrolled):
-            ascent.climb(masks())
-        answer = self._unroll(ascent, [masks() for _ in range(self.unrolled)])
+        ascent = Ascent(game, self.follower, l_v)
+        for _ in range(self.follower.ascent_steps - self.unroll_steps):
+            ascent.climb(l_v.masks())
+        answer = self._unroll(ascent, [l_v.masks() for _ in range(self.unroll_steps)])
 
-        # The leader's own part of Eq. 4: alpha * partial l_v / partial theta, at delta^K.
-        final = masks()
-        delta = {side: d.requires_grad_(self.unrolled > 0) for side, d in answer.delta.items()}
-        value = regulariser(delta, final).sum()
-        if self.unrolled == 0:
-            last = weight * value
-        else:  # and the interaction: v^T d delta^K / d theta, with v from the same backward pass
-            v = clean.accumulate(weight * value, tuple(delta.values()))
-            last = answer.pull_back(dict(zip(delta, v, strict=True)), clean.accumulate)
-
-        gain = None
-        if gauges:
-            with torch.no_grad():
-                at_zero = regulariser({side: game.zero_delta(side) for side in delta}, final)
-                gain = value.detach() - at_zero.sum()
+        # The leader's own part of Eq. 4: alpha * partial l_v / partial theta, at delta^K. The same
+        # backward pass gives v, and with it the interaction: v^T d delta^K / d theta.
+        masks = l_v.masks()
+        delta = {side: d.requires_grad_() for side, d in answer.delta.items()}
+        value = l_v(delta, masks).sum()
+        v = l_v.accumulate(weight * value, tuple(delta.values()))
+        last = answer.pull_back(dict(zip(delta, v, strict=True)), l_v.accumulate)
         return Step(
-            last=clean.close(last),
-            task_loss=clean.task_loss,
+            last=l_v.close(last),
             adv_loss=value.detach(),
-            objective=clean.task_loss + weight * value.detach(),
+            objective=l_v.task_loss + weight * value.detach(),
             delta={side: d.detach() for side, d in delta.items()},
-            adv_gain=gain,
+            adv_gain=gain(l_v, value, delta, masks) if gauges else None,
         )
 
     def _unroll(self, ascent: Ascent, masks: list[RandomState]) -> Unrolled:
-        if self.unroll_method == "exact" or not masks:
+        if self.unroll_method == "exact":
             return ascent.exact(masks)
         if self.unroll_method == "central":
             return ascent.central(masks, self.difference_radius)

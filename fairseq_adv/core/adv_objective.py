@@ -1,0 +1,138 @@
+"""What the follower raises and the leader lowers: a divergence, or the task loss itself.
+
+`Regulariser` is l_v, the divergence between clean and perturbed predictions: VAT, SALT, SMART.
+`PerturbedTaskLoss` is the task loss of the perturbed words, which gives the follower the true
+labels: FreeAT and FreeLB as they were published. Both are called with a perturbation and dropout
+masks, and give one value per sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from fairseq_adv.core.clean_branch import CLEAN_BRANCHES, CleanBranch, CleanBranchKind
+from fairseq_adv.core.divergence import KINDS, Kind, divergence, log_probabilities
+from fairseq_adv.core.game import Accumulate, Delta, Game, InvalidSetting
+from fairseq_adv.core.random_state import RandomState
+
+AdvObjective = Literal["divergence", "task-loss"]
+ADV_OBJECTIVES: tuple[AdvObjective, ...] = get_args(AdvObjective)
+
+DropoutMasks = Literal["independent", "shared"]
+DROPOUT_MASKS: tuple[DropoutMasks, ...] = get_args(DropoutMasks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularisation:
+    """How clean and perturbed predictions are compared.
+
+    :param divergence: l_v: `kl` or `symmetric-kl`.
+    :param clean_branch: whether gradient flows into the clean predictions too, in the ascent as
+        well; see `CleanBranch`.
+    :param dropout_masks: `independent`: each pass draws its own; `shared`: every pass has those of
+        the clean one.
+    """
+
+    divergence: Kind
+    clean_branch: CleanBranchKind
+    dropout_masks: DropoutMasks
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("divergence", KINDS),
+            ("clean_branch", CLEAN_BRANCHES),
+            ("dropout_masks", DROPOUT_MASKS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise InvalidSetting(name, getattr(self, name), ", ".join(allowed))
+
+
+class Regulariser(CleanBranch):
+    """l_v in one game, beside the clean pass that it compares with: F = L + alpha l_v."""
+
+    def __init__(self, game: Game, accumulate: Accumulate, settings: Regularisation) -> None:
+        super().__init__(game, accumulate, settings.clean_branch)
+        self._settings = settings
+
+    def masks(self) -> RandomState:
+        """Dropout masks for the next pass."""
+        shared = self._settings.dropout_masks == "shared"
+        return self.game.clean_masks() if shared else RandomState.draw()
+
+    def __call__(self, delta: Delta, masks: RandomState) -> Tensor:
+        """l_v of each sentence: shape B, nats."""
+        log_probs = log_probabilities(self.game.perturbed(delta, masks))
+        kind = self._settings.divergence
+        return divergence(self.log_probs, log_probs, self.game.predicted(), kind)
+
+
+class PerturbedTaskLoss:
+    """The task loss of the perturbed words: F = (1 - alpha) L(x) + alpha L(x + delta).
+
+    With alpha = 1 there is no clean pass, as in the papers' algorithms. `task_loss` is what the
+    clean pass adds to F, detached.
+    """
+
+    shared: tuple[Tensor, ...] = ()
+
+    def __init__(
+        self, game: Game, accumulate: Accumulate, dropout_masks: DropoutMasks, weight: float
+    ) -> None:
+        if not 0 <= weight <= 1:
+            raise InvalidSetting("weight", weight, "0 to 1 with the task loss as objective")
+        self.game = game
+        self._accumulate = accumulate
+        self._masks: RandomState | None = None
+        self.task_loss: Tensor | float = 0.0
+        if weight < 1:
+            loss = (1 - weight) * game.task_loss(game.clean())
+            self.task_loss = loss.detach()
+            accumulate(loss)
+        if dropout_masks == "shared":
+            self._masks = game.clean_masks() if weight < 1 else RandomState.draw()
+
+    def masks(self) -> RandomState:
+        """Dropout masks for the next pass."""
+        return RandomState.draw() if self._masks is None else self._masks
+
+    def __call__(self, delta: Delta, masks: RandomState) -> Tensor:
+        """L(x + delta): a scalar, nats."""
+        return self.game.task_loss(self.game.perturbed(delta, masks))
+
+    def accumulate(self, loss: Tensor, leaves: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
+        """See `core.game.Accumulate`."""
+        return self._accumulate(loss, leaves)
+
+    def close(self, last: Tensor) -> Tensor:
+        """The last term of the whole step, from the last term of its adversarial part."""
+        return last
+
+
+def open_objective(
+    objective: AdvObjective,
+    game: Game,
+    accumulate: Accumulate,
+    regularisation: Regularisation,
+    weight: float,
+) -> Regulariser | PerturbedTaskLoss:
+    """The objective of that name in one game. Runs the clean pass, if there is one."""
+    if objective == "divergence":
+        return Regulariser(game, accumulate, regularisation)
+    return PerturbedTaskLoss(game, accumulate, regularisation.dropout_masks, weight)
+
+
+def gain(
+    objective: Regulariser | PerturbedTaskLoss, value: Tensor, delta: Delta, masks: RandomState
+) -> Tensor:
+    """What the follower adds: value, that of delta, minus the one of no perturbation.
+
+    Costs a forward pass.
+    """
+    with torch.no_grad():
+        zero: Delta = {side: objective.game.zero_delta(side) for side in delta}
+        return value.detach() - objective(zero, masks).sum()

@@ -1,0 +1,81 @@
+"""FreeLB: free large-batch adversarial training (Zhu et al., ICLR 2020).
+
+Each of K ascent steps computes the gradient of delta anyway; the same backward pass gives the
+leader's, and the leader descends along the average of the K (Algorithm 1):
+
+    delta_0 = (1 / sqrt(N)) U(-epsilon, epsilon),    N components per sentence
+    for t = 1 .. K:
+        g       += (1 / K) d L(x + delta_{t-1}) / d theta
+        g_adv    = d L(x + delta_{t-1}) / d delta
+        delta_t  = Pi(delta_{t-1} + eta * g_adv / ||g_adv||)
+
+with norms and projection per sentence. With one step from zero, K = 1, this is the plain step.
+
+- `task-loss` is the algorithm as published: L is the task loss, and there is no clean pass. With
+  a weight below 1, (1 - alpha) of the clean loss stays beside alpha of the perturbed ones.
+- `divergence` is how the SALT paper used it ("an adversarial regularization method"): l_v in the
+  place of L, weighted by alpha, beside the clean task loss.
+
+Where the released code (zhuchen03/FreeLB) differs from the paper, the paper is followed: there, the
+gradient of delta at padding takes part in the norm and moves delta there; the size of the
+start is a setting of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fairseq_adv.core.adv_objective import (
+    ADV_OBJECTIVES,
+    AdvObjective,
+    Regularisation,
+    gain,
+    open_objective,
+)
+from fairseq_adv.core.follower import Follower, as_leaves
+from fairseq_adv.core.game import Accumulate, Delta, Game, InvalidSetting, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreeLB:
+    """K = `follower.ascent_steps` passes, each of which serves both players.
+
+    :param objective: what the follower raises; see the module.
+    :param regularisation: l_v. With `task-loss` only its dropout masks matter.
+    """
+
+    follower: Follower
+    objective: AdvObjective
+    regularisation: Regularisation
+
+    def __post_init__(self) -> None:
+        if self.objective not in ADV_OBJECTIVES:
+            raise InvalidSetting("adv_objective", self.objective, ", ".join(ADV_OBJECTIVES))
+
+    def step(
+        self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
+    ) -> Step:
+        """Algorithm 1, one batch; see `Method.step`."""
+        loss = open_objective(self.objective, game, accumulate, self.regularisation, weight)
+        share = weight / self.follower.ascent_steps
+        delta, state = self.follower.start(game)
+        values = []
+        for _ in range(self.follower.ascent_steps - 1):
+            leaf = as_leaves(delta)
+            value = loss(leaf, loss.masks()).sum()
+            g_adv = loss.accumulate(share * value, tuple(leaf.values()))
+            # Without the share: the follower climbs the objective itself.
+            gradient: Delta = {side: g / share for side, g in zip(leaf, g_adv, strict=True)}
+            delta, state = self.follower.move(game, delta, gradient, state)
+            values.append(value.detach())
+        masks = loss.masks()
+        value = loss(delta, masks).sum()
+        values.append(value.detach())
+        mean = sum(values[1:], values[0]) / len(values)
+        return Step(
+            last=loss.close(share * value),
+            adv_loss=mean,
+            objective=loss.task_loss + weight * mean,
+            delta=delta,
+            adv_gain=gain(loss, value, delta, masks) if gauges else None,
+        )

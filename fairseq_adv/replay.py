@@ -1,0 +1,111 @@
+"""Minibatch replay for FreeAT: batches that come several times in a row, and what they carry on.
+
+What fairseq takes for an epoch then has `replays` times as many updates, but is still one pass over
+the data; all that counts, schedules, clips, accumulates and resumes is fairseq's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from fairseq.data.iterators import EpochBatchIterator
+from torch import Tensor
+
+from fairseq_adv.core.game import Delta
+
+logger = logging.getLogger(__name__)
+
+
+class ReplayedBatches(EpochBatchIterator):
+    """fairseq's iterator, with each group of `--update-freq` batches repeated `replays` times.
+
+    Batches are repeated after they are dealt out to the workers, so that all workers replay at the
+    same time.
+
+    :param plain: the iterator to take the batches of.
+    :param update_freq: batches per update and worker, for each epoch; the last one goes on.
+    """
+
+    def __init__(self, plain: EpochBatchIterator, replays: int, update_freq: Sequence[int]) -> None:
+        self.__dict__.update(plain.__dict__)
+        self.replays = replays
+        self.update_freq = list(update_freq)
+
+    def __len__(self) -> int:
+        group = self._group(self.epoch)
+        return math.ceil(super().__len__() / group) * group * self.replays
+
+    def ordered_batches(self, epoch: int, fix_batches_to_gpus: bool, shuffle: bool) -> list[Any]:
+        """The batches of this worker in an epoch, each a list of sentence indices.
+
+        An incomplete last group is filled up with empty batches, for which fairseq runs through
+        the motions without gradient: else its replays would be regrouped.
+        """
+        batches = super().ordered_batches(epoch, fix_batches_to_gpus, shuffle)
+        size = self._group(epoch)
+        replayed = []
+        for start in range(0, len(batches), size):
+            group = list(batches[start : start + size])
+            replayed += (group + [[]] * (size - len(group))) * self.replays
+        logger.info(
+            f"freeat: {len(batches)} batches, each replayed {self.replays} times: epoch {epoch}, "
+            f"one pass over the data, is {len(replayed) // size} updates"
+        )
+        return replayed
+
+    def _group(self, epoch: int) -> int:
+        return self.update_freq[min(epoch, len(self.update_freq)) - 1]
+
+
+class Memory:
+    """Perturbations that wait for the next replay of their batch, known by its sentence ids.
+
+    A batch is forgotten after its last replay, and all are at the end of an epoch.
+    """
+
+    def __init__(self, replays: int) -> None:
+        self.replays = replays
+        self._epoch: int | None = None
+        self._waiting: dict[tuple[int, ...], tuple[int, Delta]] = {}
+
+    def recall(self, sample: dict[str, Any]) -> Delta | None:
+        """The perturbation that was last remembered for this batch."""
+        waiting = self._waiting.get(_ids(sample))
+        if waiting is None:
+            return None
+        device = sample["target"].device
+        return {side: d.to(device) for side, d in waiting[1].items()}
+
+    def remember(self, sample: dict[str, Any], delta: Delta) -> None:
+        """Keep a perturbation for this batch's next replay, if there is one."""
+        ids = _ids(sample)
+        played = self._waiting.pop(ids, (0, {}))[0] + 1
+        if played < self.replays:
+            self._waiting[ids] = (played, {side: d.detach() for side, d in delta.items()})
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Forget everything if this is another epoch: replays do not go on there."""
+        if epoch != self._epoch:
+            self._waiting.clear()
+        self._epoch = epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is remembered, as plain containers of tensors on the CPU."""
+        waiting = [
+            (list(ids), played, {side: d.cpu() for side, d in delta.items()})
+            for ids, (played, delta) in self._waiting.items()
+        ]
+        return {"epoch": self._epoch, "waiting": waiting}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Remember what `state_dict` gave, and nothing else."""
+        self._epoch = state["epoch"]
+        self._waiting = {tuple(ids): (played, delta) for ids, played, delta in state["waiting"]}
+
+
+def _ids(sample: dict[str, Any]) -> tuple[int, ...]:
+    ids: Tensor = sample["id"]
+    return tuple(ids.tolist())
