@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 VENV := .venv
 CORPUS ?= libreoffice-help-de-en
+METHOD ?= salt
 ARGS ?=
 DEB ?=
 
@@ -21,8 +22,8 @@ $(ENVIRONMENT): requirements.txt
 	@recipes/environment.sh $(VENV)
 	@touch $@
 
-demo: $(ENVIRONMENT) ## corpus, BPE, training with SALT, translation, scores, a plot (CORPUS=, DEB=)
-	@PYTHON=python CORPUS="$(CORPUS)" DEB="$(DEB)" recipes/demo.sh
+demo: $(ENVIRONMENT) ## corpus, BPE, training, translation, scores, a plot (METHOD=, CORPUS=, DEB=)
+	@PYTHON=python METHOD="$(METHOD)" CORPUS="$(CORPUS)" DEB="$(DEB)" recipes/demo.sh
 
 data: $(ENVIRONMENT) ## prepare a corpus: make data CORPUS=libreoffice-help-fr-en ARGS="--max-words 50"
 	@python -m data_prep $(CORPUS) $(ARGS)

@@ -1,14 +1,24 @@
 #!/usr/bin/env bash
-# The main job, end to end: trains a small translation model with SALT on a real corpus,
+# The main job, end to end: trains a small translation model against an adversary on a real corpus,
 # LibreOffice's help texts, and scores it. Run it from the root of the repository.
 #
+#   METHOD  salt (default), adv, vat, freeat, freelb, smart, rdrop or simcut; or transformer, plain
+#           training. Model, data, optimisation and number of updates are the same for all.
 #   CORPUS  de-en (default), fr-en or vi-en, with or without libreoffice-help- before it
-#   OUT     where the results go (default: results/demo; for other corpora results/demo-CORPUS)
+#   OUT     where the results go (default: results/demo; with another corpus or method
+#           results/demo-CORPUS, results/demo-METHOD, results/demo-CORPUS-METHOD)
 #   DEB     local package files to read instead of downloading them, separated by spaces
 #   PYTHON  the python of the environment (default: python)
 #
-# What is finished is reused; an interrupted run continues where it was.
+# What is finished is reused; an interrupted run continues where it was. All methods share the data.
 set -euo pipefail
+
+fail() {
+  echo "demo: error: $1" >&2
+  exit 1
+}
+
+method=${METHOD:-salt}
 
 # ---- Hyper-parameters ----------------------------------------------------------------------------
 max_words=15          # longer sentences are dropped, in all splits
@@ -28,24 +38,32 @@ optimisation=(
   --optimizer adam --adam-betas '(0.9, 0.98)' --lr 3e-3 --lr-scheduler inverse_sqrt
   --warmup-updates 400 --max-tokens 1000 --dropout 0.2 --label-smoothing 0.1 --seed 1
 )
-adversary=(
-  # The active preset, that is SALT's defaults; a game every 4th update, to save time.
-  --criterion salt --adv-weight 0.25 --adv-interval 4 --gauge-interval 10
-)
+# Each method's defaults (SALT's are the active preset), but for a game every 4th update, to save
+# time. --adv-interval multiplies the weight by 4 again: --adv-weight is a quarter of the default.
+schedule=(--adv-interval 4 --gauge-interval 10)
+case $method in
+  transformer) adversary=(--criterion label_smoothed_cross_entropy) ;;
+  adv | vat | freelb | salt) adversary=(--criterion "$method" --adv-weight 0.25 "${schedule[@]}") ;;
+  smart) # its proximal term compares with an average of earlier models, here of some 100 updates
+    adversary=(--criterion smart --adv-weight 0.25 --proximal-weight 0.25 "${schedule[@]}")
+    adversary+=(--store-ema --ema-decay 0.99) ;;
+  rdrop) adversary=(--criterion rdrop --adv-weight 1.25 "${schedule[@]}") ;;
+  simcut) adversary=(--criterion simcut --adv-weight 0.75 "${schedule[@]}") ;;
+  freeat) adversary=(--criterion freeat --gauge-interval 10) ;; # in every update, at no cost
+  *)
+    fail "METHOD=$method: allowed is transformer or\
+ adv, vat, freeat, freelb, smart, salt, rdrop, simcut" ;;
+esac
 search=(--beam 5 --lenpen 1.0)
 # --------------------------------------------------------------------------------------------------
-
-fail() {
-  echo "demo: error: $1" >&2
-  exit 1
-}
 
 corpus=${CORPUS:-de-en}
 corpus=${corpus#libreoffice-help-}
 name=demo
 [[ $corpus == de-en ]] || name=demo-$corpus
-out=${OUT:-results/$name}
 data=data/$name
+[[ $method == salt ]] || name+=-$method
+out=${OUT:-results/$name}
 python=${PYTHON:-python}
 log=$out/training.log
 checkpoints=$out/checkpoints
@@ -107,7 +125,10 @@ read -r -a files <<<"${DEB:-}"
 for file in ${files[@]+"${files[@]}"}; do
   debs+=(--deb "$file")
 done
-run "$python" -m data_prep "libreoffice-help-$corpus" --out "$data" --max-words "$max_words" \
+mkdir -p data
+# Demos of other methods may be about to make the same data: the first one does, the others wait.
+run flock --no-fork "data/.$corpus.lock" \
+  "$python" -m data_prep "libreoffice-help-$corpus" --out "$data" --max-words "$max_words" \
   --train-pairs "$train_pairs" --bpe-merges "$bpe_merges" ${debs[@]+"${debs[@]}"}
 
 # ---- 2. Training ---------------------------------------------------------------------------------
@@ -138,7 +159,7 @@ else
   if [[ -e $checkpoints/checkpoint_last.pt ]]; then
     echo "2/4 training: continues from $checkpoints/checkpoint_last.pt; all output in $log"
   else
-    echo "2/4 training: SALT, $max_updates updates; all output in $log"
+    echo "2/4 training: $method, $max_updates updates; all output in $log"
   fi
   training_began=$SECONDS
   run "$python" -m recipes.watch --log "$log" --updates "$max_updates" -- \

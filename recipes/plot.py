@@ -1,4 +1,4 @@
-"""One picture of a training: losses, dev BLEU and the game's gauges over updates."""
+"""One picture of a training: losses, dev BLEU and the gauges of a game over updates."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +16,7 @@ from recipes.training_log import Record, TrainingLog, column
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 _TRAIN, _DEV, _GAME, _GAIN = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+_PROXIMAL = "#E69F00"
 _GREY = "#666666"
 _STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -41,22 +42,35 @@ def plot_training(
     :param epsilon: radius that bounds delta's norm, in embedding units; None if there is none.
     :param chosen_update: update of the checkpoint that was evaluated.
     """
+    logged = {name for record in log.train for name in record.values}
+    gauges: list[Callable[[Axes], None]] = []  # methods without a follower log neither
+    if "delta_norm" in logged:
+        gauges.append(lambda axes: _norm(axes, log, epsilon))
+    if "interaction" in logged:
+        gauges.append(lambda axes: _interaction(axes, log))
+    rows = 2 if "adv_loss" in logged else 1
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(11, 7.2), layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.12))
+        layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.12)
+        figure = Figure(figsize=(11, 3.6 * rows), layout=layout)
         figure.suptitle(title, fontsize=13, fontweight="bold", x=0.01, ha="left")
-        grid = figure.add_gridspec(4, 2, hspace=0.06)
-        losses = figure.add_subplot(grid[:2, 0])
-        bleu = figure.add_subplot(grid[:2, 1], sharex=losses)
-        divergence = figure.add_subplot(grid[2:, 0], sharex=losses)
-        norm = figure.add_subplot(grid[2, 1], sharex=losses)
-        interaction = figure.add_subplot(grid[3, 1], sharex=losses)
+        grid = figure.add_gridspec(rows, 2, hspace=0.06)
+        losses = figure.add_subplot(grid[0, 0])
+        bleu = figure.add_subplot(grid[0, 1], sharex=losses)
         _losses(losses, log)
         _bleu(bleu, log, chosen_update)
-        _divergence(divergence, log)
-        _norm(norm, log, epsilon)
-        _interaction(interaction, log)
-        norm.tick_params(labelbottom=False)
-        for axes in (divergence, interaction):
+        lowest = [losses, bleu]
+        if rows == 2:
+            place = grid[1, 0] if gauges else grid[1, :]
+            lowest = [figure.add_subplot(place, sharex=losses)]
+            _adversarial(lowest[0], log)
+        if rows == 2 and gauges:
+            places = grid[1, 1].subgridspec(len(gauges), 1)
+            stack = [figure.add_subplot(places[i], sharex=losses) for i in range(len(gauges))]
+            for axes, draw in zip(stack, gauges, strict=True):
+                draw(axes)
+                axes.tick_params(labelbottom=axes is stack[-1])
+            lowest.append(stack[-1])
+        for axes in lowest:
             axes.set_xlabel("updates")
         last = max(record.update for record in (*log.train, *log.valid))
         losses.set_xlim(0, last * 1.01)
@@ -90,11 +104,14 @@ def _bleu(axes: Axes, log: TrainingLog, chosen_update: int) -> None:
     axes.set_ylim(0, max(1, axes.get_ylim()[1]))
 
 
-def _divergence(axes: Axes, log: TrainingLog) -> None:
-    axes.set_title("Divergence of clean and perturbed predictions")
+def _adversarial(axes: Axes, log: TrainingLog) -> None:
+    axes.set_title("Loss of the perturbed pass")
     axes.set_ylabel("bits per token")
     _line(axes, log.train, "adv_loss", "all of it (adv_loss)", _GAME)
-    _points(axes, log.train, "adv_gain", "what the adversary adds (adv_gain)", _GAIN)
+    _points(axes, log.train, "adv_gain", "what the perturbation adds (adv_gain)", _GAIN)
+    _line(
+        axes, log.train, "proximal_loss", "distance from earlier models (proximal_loss)", _PROXIMAL
+    )
     low, high = axes.get_ylim()
     axes.set_ylim(min(0, low), high + 0.25 * (high - low))  # room for the legend
     axes.legend(loc="upper left")
@@ -129,6 +146,8 @@ def _line(
     linestyle: str = "-",
 ) -> None:
     updates, values = column(records, name)
+    if not updates:  # a legend does not name what is not there
+        return
     if marker:  # few: every one counts
         axes.plot(updates, values, color=colour, label=label, marker=marker, markersize=4)
         return
@@ -140,6 +159,8 @@ def _points(
 ) -> None:
     """Draw a gauge that is measured now and then, on a single batch, so that it jumps about."""
     updates, values = column(records, name)
+    if not updates:
+        return
     axes.plot(updates, values, "o", color=colour, markersize=4, label=label)
     axes.plot(updates, _smooth(values, np.median), color=colour, alpha=0.5, linewidth=1.2)
 

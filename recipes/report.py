@@ -10,6 +10,7 @@ from sacrebleu.metrics.chrf import CHRF
 from recipes.errors import run_main
 from recipes.evaluate import score_table
 from recipes.files import LOG, PICTURE, SCORES, SUMMARY, TRANSLATIONS, read_json, read_table
+from recipes.methods import name_of
 
 _PERCENTILES = (10, 30, 50, 70, 90)
 
@@ -21,7 +22,7 @@ def screen(out: Path) -> str:
     rows = read_table(out / TRANSLATIONS)
     paragraphs = [
         f"Test set: {len(rows)} sentences, sacreBLEU\n"
-        f"{score_table(scores, summary['method'].upper())}\n"
+        f"{score_table(scores, name_of(summary['method']))}\n"
         f"BLEU {summary['bleu_signature']}",
         f"Five of them, at the {', '.join(map(str, _PERCENTILES[:-1]))} and {_PERCENTILES[-1]} %"
         " mark from the worst to the best translated (chrF of the sentence):",

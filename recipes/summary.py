@@ -11,6 +11,7 @@ from typing import Any
 from data_prep.versions import installed
 from recipes.errors import run_main
 from recipes.files import LOG, PICTURE, SCORES, SUMMARY, data_report, read_json, write_json
+from recipes.methods import name_of
 from recipes.plot import plot_training
 from recipes.training_log import TrainingLog, read_log
 
@@ -55,7 +56,7 @@ def summarize(
     }
     plot_training(
         log,
-        f"{summary['method'].upper()} on {summary['corpus']}: test BLEU {summary['bleu']:.1f}",
+        f"{name_of(trained.method)} on {summary['corpus']}: test BLEU {summary['bleu']:.1f}",
         trained.options.get("epsilon"),
         trained.updates,
         out / PICTURE,
@@ -83,12 +84,13 @@ def read_checkpoint(path: Path) -> Trained:
     """Read a checkpoint of fairseq, whose data must be where they were in training."""
     # Imported late, since fairseq sets up the logging of the whole process when it is imported.
     from fairseq import checkpoint_utils
+    from omegaconf import OmegaConf
 
     import fairseq_adv  # noqa: F401  (registers the task, mends the loading of checkpoints)
 
     state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
     models, _, _ = checkpoint_utils.load_model_ensemble_and_task([str(path)])
-    criterion = dict(state["cfg"]["criterion"])
+    criterion: Any = OmegaConf.to_container(state["cfg"]["criterion"], resolve=True)
     return Trained(
         method=criterion["_name"],
         options={name: value for name, value in criterion.items() if not name.startswith("_")},

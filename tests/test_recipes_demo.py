@@ -1,29 +1,35 @@
 """demo.sh with a stand-in for python: what it calls, what it reuses, how it is interrupted."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
+from fairseq import options
+
+from tests import training
 
 SCRIPT = Path(__file__).parents[1] / "recipes" / "demo.sh"
 
 # Stands for the modules that demo.sh calls, each reduced to the files it leaves behind.
 STAND_IN = """#!/bin/bash
 echo "$2 $*" >>calls
+out=results/demo${METHOD:+-$METHOD}
 case $2 in
   data_prep) mkdir -p data/demo/bin && echo "${STAMP:-1}" >data/demo/bin/stage.json ;;
   recipes.watch)
-    mkdir -p results/demo/checkpoints
+    mkdir -p $out/checkpoints
     [[ -z ${FAIL:-} ]] || exit 1
-    touch results/demo/checkpoints/checkpoint_{best,last}.pt
-    echo "log" >>results/demo/training.log
+    touch $out/checkpoints/checkpoint_{best,last}.pt
+    echo "log" >>$out/training.log
     trap 'echo stopped >>calls; exit 130' TERM
     for _ in {1..100}; do [[ -z ${SLOW:-} ]] || sleep 0.1; done
-    echo "x | done training in 3.5 seconds" >>results/demo/training.log ;;
-  recipes.summary) echo "{}" >results/demo/summary.json ;;
+    echo "x | done training in 3.5 seconds" >>$out/training.log ;;
+  recipes.summary) echo "{}" >$out/summary.json ;;
 esac
 """
 
@@ -144,6 +150,11 @@ def test_two_runs_at_a_time(root: Path) -> None:
     ("variables", "message"),
     [
         ({"CORPUS": "en-de"}, "CORPUS=en-de: allowed is de-en, fr-en, vi-en"),
+        (
+            {"METHOD": "SALT"},
+            "METHOD=SALT: allowed is transformer or adv, vat, freeat, freelb, smart, salt, rdrop, "
+            "simcut",
+        ),
         ({"PYTHON": "no-such-python"}, "PYTHON=no-such-python: no such command"),
     ],
 )
@@ -158,3 +169,60 @@ def test_packages_and_corpus_are_passed_on(root: Path, corpus: str) -> None:
     call = (root / "calls").read_text().splitlines()[0]
     assert "libreoffice-help-vi-en --out data/demo-vi-en" in call
     assert call.endswith("--deb a.deb --deb b%3a.deb")
+
+
+def parsed(words: list[str]) -> Namespace:
+    parser = options.get_training_parser()
+    arguments = ["nowhere", "--user-dir", training.USER_DIR, "--task", "adversarial_translation"]
+    return options.parse_args_and_arch(parser, input_args=[*arguments, *words])
+
+
+@pytest.mark.parametrize("method", ["adv", "vat", "freelb", "smart", "rdrop", "simcut"])
+def test_methods_play_every_fourth_update_with_the_weight_of_their_defaults(
+    root: Path, method: str
+) -> None:
+    chosen = parsed(trained_with(root, method))
+    default = parsed(["--arch", "transformer", "--criterion", method, "--store-ema"])
+    assert chosen.criterion == method
+    assert chosen.adv_interval == 4
+    assert chosen.adv_interval * chosen.adv_weight == default.adv_weight
+    assert chosen.store_ema == (method == "smart")
+
+
+def test_freeat_plays_in_every_update(root: Path) -> None:
+    chosen = parsed(trained_with(root, "freeat"))
+    assert (chosen.criterion, chosen.adv_interval, chosen.adv_weight) == ("freeat", 1, 1.0)
+
+
+def test_plain_training(root: Path) -> None:
+    assert parsed(trained_with(root, "transformer")).criterion == "label_smoothed_cross_entropy"
+
+
+def trained_with(root: Path, method: str) -> list[str]:
+    """Run a demo; return what the training was given to say about criterion and model."""
+    status, said = demo(root, METHOD=method)
+    assert status == 0, said
+    assert f"training: {method}, " in said
+    (call,) = (c for c in (root / "calls").read_text().splitlines() if "fairseq_cli.train" in c)
+    assert " data/demo/bin --user-dir fairseq_adv" in call
+    assert f" --save-dir results/demo-{method}/checkpoints " in call
+    words = call.split()
+    return words[words.index("--criterion") : words.index("--optimizer")]
+
+
+def test_results_are_apart_by_corpus_and_method(root: Path) -> None:
+    demo(root, CORPUS="fr-en", METHOD="rdrop")
+    assert [path.name for path in (root / "results").iterdir()] == ["demo-fr-en-rdrop"]
+    assert " --out data/demo-fr-en " in (root / "calls").read_text().splitlines()[0]
+
+
+def test_demos_of_several_methods_wait_for_the_data(root: Path) -> None:
+    (root / "data").mkdir()
+    with (root / "data/.de-en.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = start(root, METHOD="rdrop")
+        time.sleep(0.5)
+        assert not (root / "calls").exists()
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert calls(root)[0] == "data_prep"

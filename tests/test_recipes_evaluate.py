@@ -22,7 +22,7 @@ from recipes.files import (
     written_whole,
 )
 from recipes.generation import Search, detokenize, parse_hypotheses, undo_bpe
-from recipes.summary import summarize
+from recipes.summary import read_checkpoint, summarize
 from recipes.trivial import nearest_translations
 
 ROOT = Path(__file__).parents[1]
@@ -203,6 +203,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(data: Path) -> Path:
     """A model that has learnt next to nothing."""
+    return train(data, "salt")
+
+
+def train(data: Path, criterion: str) -> Path:
+    """Train for one update; return the checkpoint."""
+    directory = data / f"checkpoints-{criterion}"
     sizes = [
         f"--{side}-{name}={size}"
         for side in ("encoder", "decoder")
@@ -211,12 +217,12 @@ def checkpoint(data: Path) -> Path:
     run(
         *("fairseq_cli.train", data / "bin", "--user-dir", ROOT / "fairseq_adv"),
         *("--arch", "transformer"),
-        *("--task", "adversarial_translation", "--criterion", "salt", "--optimizer", "adam"),
+        *("--task", "adversarial_translation", "--criterion", criterion, "--optimizer", "adam"),
         *(*sizes, "--encoder-attention-heads=2", "--decoder-attention-heads=2"),
         *("--max-tokens", "500", "--max-update", "1", "--disable-validation", "--cpu"),
-        *("--save-dir", data / "checkpoints", "--no-epoch-checkpoints"),
+        *("--save-dir", directory, "--no-epoch-checkpoints"),
     )
-    return data / "checkpoints" / "checkpoint_last.pt"
+    return directory / "checkpoint_last.pt"
 
 
 def run(*command: object) -> None:
@@ -283,3 +289,15 @@ def test_the_summary(data: Path, checkpoint: Path, out: Path) -> None:
     assert summary["parameters"] == 3 * 8 * words + encoder + decoder
     assert {"python", "torch", "sacrebleu"} <= summary["versions"].keys()
     assert (out / PICTURE).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("criterion", "option"),
+    [("freeat", {"update_freq": [1]}), ("label_smoothed_cross_entropy", {"label_smoothing": 0.0})],
+)
+def test_the_options_of_other_methods_can_be_written_down(
+    data: Path, criterion: str, option: dict[str, object]
+) -> None:
+    trained = read_checkpoint(train(data, criterion))
+    assert trained.method == criterion
+    assert option.items() <= json.loads(json.dumps(trained.options)).items()

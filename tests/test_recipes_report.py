@@ -1,6 +1,7 @@
 """The picture and the last screen of a demo."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.image
@@ -12,14 +13,20 @@ from recipes.plot import plot_training
 from recipes.report import representative, screen
 from recipes.training_log import parse_log
 
+GAUGES = {
+    "salt": ("adv_loss", "delta_norm", "adv_gain", "interaction"),
+    "smart": ("adv_loss", "delta_norm", "adv_gain", "proximal_loss"),
+    "rdrop": ("adv_loss",),
+    "transformer": (),
+}
 
-def training_log(updates: int, gauges: bool) -> bytes:
+
+def training_log(updates: int, gauges: Sequence[str]) -> bytes:
     lines = []
     for update in range(10, updates + 1, 10):
         line = {"num_updates": str(update), "loss": str(1000 / update), "nll_loss": "5.0"}
-        if gauges:
-            line |= {"adv_loss": "0.4", "delta_norm": "0.3"}
-            line |= {"adv_gain": "0.1", "interaction": "0.05"} if update % 50 == 0 else {}
+        rare = () if update % 50 == 0 else ("adv_gain", "interaction")
+        line |= {name: "0.4" for name in gauges if name not in rare}
         lines.append(json.dumps(line))
         if update % 50 == 0:
             lines.append(
@@ -29,13 +36,13 @@ def training_log(updates: int, gauges: bool) -> bytes:
 
 
 @pytest.mark.parametrize("updates", [10, 50, 400])
-@pytest.mark.parametrize("gauges", [True, False])
-def test_the_picture_is_drawn_smoke(tmp_path: Path, updates: int, gauges: bool) -> None:
+@pytest.mark.parametrize("gauges", GAUGES.values(), ids=GAUGES)
+def test_the_picture_is_drawn_smoke(tmp_path: Path, updates: int, gauges: Sequence[str]) -> None:
     path = tmp_path / "training.png"
     log = parse_log(training_log(updates, gauges), "log")
-    plot_training(log, "a title", 1.0 if gauges else None, updates, path)
+    plot_training(log, "a title", 1.0 if "delta_norm" in gauges else None, updates, path)
     height, width, _ = matplotlib.image.imread(path).shape
-    assert (width, height) == (1430, 936)
+    assert (width, height) == (1430, 936 if gauges else 468)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -62,20 +69,24 @@ def test_representative_of_fewer_sentences_than_are_shown() -> None:
     assert [chosen for chosen, _ in representative([row])] == 5 * [row]
 
 
-def test_the_screen(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "shown_as"),
+    [("salt", "SALT"), ("rdrop", "R-Drop"), ("label_smoothed_cross_entropy", "Transformer")],
+)
+def test_the_screen(tmp_path: Path, method: str, shown_as: str) -> None:
     systems = {
         "model": {"bleu": 21.04, "chrf": 41.26, "length_ratio": 0.97},
         "nearest": {"bleu": 7, "chrf": 25, "length_ratio": 1.1},
         "copy": {"bleu": 3, "chrf": 20, "length_ratio": 0.9},
     }
     write_json({"systems": systems}, tmp_path / SCORES)
-    summary = {"method": "salt", "bleu_signature": "tok:13a"}
+    summary = {"method": method, "bleu_signature": "tok:13a"}
     write_json(summary | {"seconds_total": 725, "seconds_training": 60}, tmp_path / SUMMARY)
     text = 5 * ["Siehe"], 5 * ["See"], 5 * ["Look"]
     columns = dict(zip(("source", "reference", "translation"), text, strict=True))
     write_table(columns, tmp_path / TRANSLATIONS)
     shown = screen(tmp_path)
-    assert "SALT                    21.0    41.3    0.97\n" in shown
+    assert f"\n{shown_as:20}    21.0    41.3    0.97\n" in shown
     assert shown.count("source     Siehe\n  reference  See\n  chrF 0     Look") == 5
     assert "Time: 12 min 5 s, of which training 1 min 0 s" in shown
 
