@@ -7,6 +7,7 @@ it. They change faults only, never a result that was right.
 from __future__ import annotations
 
 from argparse import Namespace
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +15,11 @@ import numpy as np
 import torch
 from fairseq import checkpoint_utils
 from fairseq.data import data_utils
+from fairseq.distributed import utils as distributed_utils
 from fairseq.models import distributed_fairseq_model
 from fairseq.models.ema.ema import EMA
+from omegaconf import AnyNode, DictConfig, ListConfig
+from omegaconf.base import ContainerMetadata, Metadata
 
 
 def apply() -> None:
@@ -60,15 +64,20 @@ def load_checkpoints() -> None:
     """Let `torch.load` read fairseq's checkpoints without letting it run code.
 
     Since torch 2.6 it unpickles nothing but tensors and plain containers unless told otherwise;
-    fairseq's checkpoints (and what its workers broadcast) also hold the classes allowed here.
-    Tests: test_checkpoints_load, test_a_checkpoint_with_code_is_refused.
+    fairseq's checkpoints also hold the classes allowed here, and what one worker has read and
+    broadcasts to the others holds the configuration as objects of omegaconf. Tests:
+    test_checkpoints_load, test_a_checkpoint_with_code_is_refused,
+    test_a_checkpoint_reaches_other_workers.
     """
     scalar, array = np.float64(0).__reduce__()[0], np.empty(0).__reduce__()[0]
     of_numpy: list[Any] = [np.ndarray, np.dtype, scalar, array]
     of_numpy += [(scalar, "numpy.core.multiarray.scalar")]  # as numpy 1 wrote it
     of_numpy += [(array, "numpy.core.multiarray._reconstruct")]
     of_numpy += [type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "?")]
-    torch.serialization.add_safe_globals([Namespace, *of_numpy])
+    of_omegaconf = [DictConfig, ListConfig, AnyNode, ContainerMetadata, Metadata]
+    of_omegaconf += [Any, defaultdict, dict, list, int]  # what those are made of
+    of_workers = [distributed_utils._TensorPlaceholder]
+    torch.serialization.add_safe_globals([Namespace, *of_numpy, *of_omegaconf, *of_workers])
 
 
 def data_parallel_on_cpu() -> None:

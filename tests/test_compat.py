@@ -14,6 +14,7 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 from fairseq.data import data_utils
+from fairseq.distributed import utils as distributed_utils
 from fairseq.models.distributed_fairseq_model import DistributedFairseqModel
 from fairseq.models.ema.ema import EMA
 
@@ -50,6 +51,19 @@ def test_checkpoints_load(options: tuple[str, ...], toy_data: Path, tmp_path: Pa
     state = checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "checkpoint_last.pt"))
     assert state["cfg"]["criterion"]["_name"] == "salt"
     training.run_training(toy_data, tmp_path, "--max-update", "2", *options)  # and it goes on
+
+
+def test_a_checkpoint_reaches_other_workers(toy_data: Path, tmp_path: Path) -> None:
+    """As fairseq broadcasts it: tensors apart, the rest by torch.save and torch.load."""
+    training.run_training(toy_data, tmp_path, "--max-update", "1")
+    state = checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "checkpoint_last.pt"))
+    tensors: list[torch.Tensor] = []
+    sent = distributed_utils._split_tensors_from_obj(state, tensors)
+    torch.save(sent, tmp_path / "sent.pt")
+    received = torch.load(tmp_path / "sent.pt")
+    assert received["cfg"] == state["cfg"] and received["cfg"].criterion._name == "salt"
+    again = distributed_utils._put_tensors_in_obj(received, tensors)
+    assert again["model"].keys() == state["model"].keys()
 
 
 class RunsCode:

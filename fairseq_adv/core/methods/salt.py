@@ -47,7 +47,7 @@ class SALT:
     :param unroll_method: how to differentiate through a step; see `core.stackelberg`.
     :param difference_radius: length of a finite difference's step in the units of the
         embeddings, per sentence over both sides together. The default is what
-        `benchmarks/unroll_methods.py` finds to be good in float32 with smooth activations. With
+        `benchmarks/unroll_accuracy.py` finds to be good in float32 with smooth activations. With
         ReLU no radius is: the difference crosses kinks, which double backward does not see.
     """
 
