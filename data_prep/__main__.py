@@ -1,4 +1,4 @@
-"""The command line: ``python -m data_prep CORPUS [options]``."""
+"""The command line: ``python -m data_prep CORPUS [options]``, and what can be added to its data."""
 
 import argparse
 import fcntl
@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from data_prep.bidirectional import both_directions
 from data_prep.corpora import CORPORA
 from data_prep.errors import DataPrepError
 from data_prep.pipeline import Options, Pipeline
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         args = _parser().parse_args(arguments)
         with _output_directory(args.out or Path("data", args.corpus)) as out:
-            print(summary(_prepare(args, out), out))
+            print(args.run(args, out))
     except DataPrepError as error:
         say(f"data_prep: error: {error}")
         return 1
@@ -42,10 +43,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _prepare(args: argparse.Namespace, out: Path) -> dict[str, Any]:
+def _prepare(args: argparse.Namespace, out: Path) -> str:
     options = Options(Selection(args.max_words, args.train_pairs), args.bpe_merges)
     corpus = CORPORA[args.corpus].load(args, out)
-    return Pipeline(args.corpus, corpus, options, out, args.workers).run()
+    return summary(Pipeline(args.corpus, corpus, options, out, args.workers).run(), out)
+
+
+def _prepare_both_directions(args: argparse.Namespace, data: Path) -> str:
+    made = both_directions(data, args.workers)
+    pairs = made.facts["pairs"]
+    return (
+        f"both directions: {pairs['train']:,} pairs to train on, {pairs['valid']:,} to validate on;"
+        f" fairseq-train reads {made.path}"
+    )
 
 
 @contextmanager
@@ -80,8 +90,15 @@ def _parser() -> argparse.ArgumentParser:
     corpora = parser.add_subparsers(dest="corpus", metavar="CORPUS", required=True)
     for entry in CORPORA.values():
         corpus = corpora.add_parser(entry.name, help=entry.summary, description=entry.summary)
+        corpus.set_defaults(run=_prepare)
         entry.add_options(corpus)
         _add_common_options(corpus, entry.name)
+        _add_workers(corpus)
+    about = "no corpus: adds both translation directions at once to the data of one"
+    both = corpora.add_parser("bidirectional", help=about, description=about)
+    both.set_defaults(run=_prepare_both_directions)
+    both.add_argument("out", type=Path, metavar="DATA", help="directory made by data_prep")
+    _add_workers(both)
     return parser
 
 
@@ -109,6 +126,9 @@ def _add_common_options(parser: argparse.ArgumentParser, name: str) -> None:
         default=10000,
         help="merge operations of the joint byte-pair encoding (default: %(default)s)",
     )
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=_positive,

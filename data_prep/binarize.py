@@ -2,25 +2,36 @@
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from data_prep.counts import SPLITS
 from data_prep.errors import DataPrepError
 
 LOG = "preprocess.log"
 
 
 def binarize(
-    bpe: Path, languages: tuple[str, str], directory: Path, log: Path, workers: int
+    bpe: Path,
+    languages: tuple[str, str],
+    directory: Path,
+    log: Path,
+    workers: int,
+    splits: Iterable[str] = SPLITS,
+    dictionary: Path | None = None,
 ) -> dict[str, Any]:
     """Fill ``directory`` with a joint dictionary and indexed data; fairseq's words go to ``log``.
 
+    The dictionary is a copy of ``dictionary`` or, if that is None, made of the words in train.
     Raises DataPrepError with fairseq's last words if it fails.
     """
     command = [sys.executable, "-m", "fairseq_cli.preprocess", "--joined-dictionary"]
     command += ["--source-lang", languages[0], "--target-lang", languages[1]]
-    for split in ("train", "valid", "test"):
+    for split in splits:
         command += [f"--{split}pref", str(bpe / split)]
+    if dictionary is not None:
+        command += ["--srcdict", str(dictionary)]
     command += ["--destdir", str(directory), "--workers", str(workers)]
     with log.open("w", encoding="utf-8") as stream:
         finished = subprocess.run(
@@ -32,5 +43,5 @@ def binarize(
         raise DataPrepError(f"fairseq-preprocess failed (all of it in {log}):\n{tail}")
     # fairseq's copy of the log holds the time of day; without it equal inputs give equal files.
     (directory / LOG).unlink(missing_ok=True)
-    dictionary = (directory / f"dict.{languages[0]}.txt").read_text(encoding="utf-8")
-    return {"dictionary": dictionary.count("\n")}
+    written = (directory / f"dict.{languages[0]}.txt").read_text(encoding="utf-8")
+    return {"dictionary": written.count("\n")}

@@ -21,7 +21,7 @@ from data_prep.stages import STAMP, Stage, run_stage, say, sha256_of
 from data_prep.tokenization import tokenizer
 from data_prep.versions import installed
 
-STAGES = ("raw", "tok", "bpe", "bin")
+STAGES = ("raw", "tok", "bpe", "bin", "bidirectional")  # the last on demand: bidirectional.py
 REPORT = "report.json"
 
 # They shape the data.

@@ -53,7 +53,9 @@ def run_stage(path: Path, key: Mapping[str, Any], build: Callable[[Path], dict[s
         say(f"{path.name}: already there")
         return Stage(path, found["facts"], found["files"], reused=True)
     if path.exists() and not (path / STAMP).exists():
-        raise DataPrepError(f"{path}: not made by data_prep, so it stays; choose another --out")
+        raise DataPrepError(
+            f"{path}: not made by data_prep, so it stays; move it or choose another --out"
+        )
     for remains in path.parent.glob(f".{path.name}.*.tmp"):  # of a run that was killed
         shutil.rmtree(remains, ignore_errors=True)
     # A process of that run may still be writing, so the name is a new one.

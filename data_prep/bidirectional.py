@@ -1,0 +1,70 @@
+"""Both translation directions of a corpus as one, which Bi-SimCut pretrains on.
+
+Of each pair there are two, source to target and target to source, and nothing says which is which.
+The dictionary is that of the one direction, so that a model for both can be fine-tuned on either.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from data_prep.binarize import binarize
+from data_prep.errors import DataPrepError
+from data_prep.lines import count_lines
+from data_prep.pipeline import REPORT
+from data_prep.stages import Stage, run_stage, sha256_of
+from data_prep.versions import installed
+
+SIDES = ("src", "tgt")  # fairseq's names of the two languages: each side holds both
+SPLITS = ("train", "valid")  # one tests in one direction
+
+# Raise it whenever the code here changes what it writes.
+_FORMAT = 1
+
+
+def both_directions(data: Path, workers: int) -> Stage:
+    """Make ``data``/bidirectional, fairseq's binary data, unless it is there and up to date.
+
+    ``data`` was made by data_prep; raises DataPrepError if it was not.
+    """
+    languages = _languages(data)
+    bpe = data / "bpe"
+    dictionary = data / "bin" / f"dict.{languages[0]}.txt"
+    inputs = [bpe / f"{split}.{lang}" for split in SPLITS for lang in languages]
+    key = {
+        "inputs": {path.name: sha256_of(path) for path in (*inputs, dictionary)},
+        "languages": languages,
+        "format": _FORMAT,
+        "versions": installed(("fairseq", "ve-fairseq")),
+    }
+
+    def build(directory: Path) -> dict[str, Any]:
+        with TemporaryDirectory(dir=directory) as folder:
+            texts = Path(folder)
+            for split in SPLITS:
+                for side, order in zip(SIDES, (languages, languages[::-1]), strict=True):
+                    with (texts / f"{split}.{side}").open("wb") as both:
+                        for lang in order:
+                            with (bpe / f"{split}.{lang}").open("rb") as one:
+                                shutil.copyfileobj(one, both)
+            pairs = {split: count_lines(texts / f"{split}.{SIDES[0]}") for split in SPLITS}
+            log = data / "preprocess-bidirectional.log"
+            facts = binarize(texts, SIDES, directory, log, workers, SPLITS, dictionary)
+        return {"pairs": pairs, **facts}
+
+    return run_stage(data / "bidirectional", key, build)
+
+
+def _languages(data: Path) -> list[str]:
+    """Source and target; the report that names them is the last thing data_prep writes."""
+    try:
+        report = json.loads((data / REPORT).read_text(encoding="utf-8"))
+        source, target = report["languages"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        raise DataPrepError(
+            f"{data}: no finished data with a {REPORT}; python -m data_prep CORPUS --out {data}"
+            " makes them"
+        ) from None
+    return [source, target]
