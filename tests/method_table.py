@@ -159,7 +159,7 @@ class Match:
         self.row = row
         self.criterion = tiny.criterion(row.criterion, **{**row.options, **options})
         self.model = build(dropout=dropout).double()
-        self.reference = build().double()
+        self.reference = build(dropout=dropout).double()
         with torch.no_grad():
             for parameter in self.reference.parameters():
                 parameter *= 0.9

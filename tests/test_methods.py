@@ -90,10 +90,12 @@ def hasattr_of(row: Row, option: str) -> bool:
 
 @every_method
 @pytest.mark.parametrize("perturb", ["both", "source", "target"])
+@pytest.mark.parametrize("dropout_masks", ["independent", "shared"])
 @pytest.mark.parametrize("sentence", [0, 1])
 def test_it_is_the_papers_algorithm(
     row: Row,
     perturb: str,
+    dropout_masks: str,
     sentence: int,
     noise_by_position: None,
     monkeypatch: pytest.MonkeyPatch,
@@ -101,7 +103,11 @@ def test_it_is_the_papers_algorithm(
     """With dropout: each pass has the masks that the algorithm gives it."""
     if perturb != "both" and not hasattr_of(row, "perturb"):
         pytest.skip("it perturbs nothing")
+    if dropout_masks == "shared" and not hasattr_of(row, "dropout_masks"):
+        pytest.skip("its masks are its point")
     options = {"perturb": perturb} if hasattr_of(row, "perturb") else {}
+    if hasattr_of(row, "dropout_masks"):
+        options["dropout_masks"] = dropout_masks
     match = Match(row, dropout=0.2, **options)
     sample = tiny.batch([((5, 4), (3, 6))[sentence]], seed=3 + sentence)
     cfg = match.criterion.cfg
@@ -136,12 +142,14 @@ def test_it_is_the_papers_algorithm(
     assert not ball or setup.epsilon > 0
     before = [p.detach().clone() for p in match.model.parameters()]
     masks = Masks(monkeypatch)
-    seeds = [CLEAN_SEED, *range(100, 120)]
-    if replays > 1:
+    shared = dropout_masks == "shared"
+    seeds = [CLEAN_SEED] * 20 if shared else [CLEAN_SEED, *range(100, 120)]
+    if row.name == "freeat-task-loss":  # has no clean pass to share masks with
+        seeds = list(range(100, 120))
+    elif replays > 1:
         seeds = []
         for i in range(replays):
-            seeds += [CLEAN_SEED] if match.criterion.replaces_task_loss is False else []
-            seeds += [100 + i]
+            seeds += [CLEAN_SEED, CLEAN_SEED if shared else 100 + i]
     expected, gradient = row.naive(match.model, sample, setup, seeds)
     with torch.no_grad():
         for parameter, value in zip(match.model.parameters(), before, strict=True):
@@ -210,6 +218,21 @@ def test_with_weight_zero_it_is_the_plain_step_to_the_last_bit(row: Row, model: 
     assert size == sample["ntokens"]
     for parameter, plain in zip(match.model.parameters(), expected, strict=True):
         assert torch.equal(parameter.grad, plain)
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.name != "freeat-task-loss"], ids=lambda row: row.name
+)
+def test_the_logged_nll_is_that_of_the_clean_pass(row: Row) -> None:
+    match, sample = Match(row, dropout=0.3), tiny.batch()
+    stock = LabelSmoothedCrossEntropyCriterion(tiny.task(), False, 0.1)
+    torch.manual_seed(CLEAN_SEED)
+    _, _, expected = stock(match.model, sample)
+    torch.manual_seed(CLEAN_SEED)
+    _, _, log = match.criterion.play(
+        match.model, sample, 0, tiny.accumulate, reference_model=match.reference
+    )
+    assert torch.equal(log["nll_loss"], expected["nll_loss"])
 
 
 @every_method

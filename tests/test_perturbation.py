@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairseq_adv.core.perturbation import NORMS, SCOPES, gaussian, norm_of, project
+from fairseq_adv.core.perturbation import (
+    NORMS,
+    SCOPES,
+    gaussian,
+    kept_words,
+    norm_of,
+    project,
+    uniform,
+)
 
 # One sentence of two tokens, of lengths 5 and 12 (and 13 together), largest component 12.
 SENTENCE = torch.tensor([[[3.0, 4.0], [12.0, 0.0]]])
@@ -92,3 +101,42 @@ def test_noise_spares_padding_and_has_the_right_size() -> None:
     assert not noise[~non_pad].any()
     assert float(noise[non_pad].std()) == pytest.approx(0.3, rel=0.02)
     assert float(noise[non_pad].mean()) == pytest.approx(0.0, abs=0.01)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("scope", ["sentence", "token"])
+def test_a_uniform_start_is_within_the_ball(norm: Any, scope: Any) -> None:
+    """Each component as far as FreeLB's algorithm lets it go: U(-epsilon, epsilon) / sqrt(N)."""
+    torch.manual_seed(1)
+    non_pad = torch.tensor([[False, True, True, True], [False, False, False, True]])
+    epsilon, size = 0.5, 4000
+    start = uniform(torch.zeros(2, 4, size), non_pad, epsilon, norm, scope)
+    assert not start[~non_pad].any()
+    assert float(norm_of(start, norm, scope).max()) <= epsilon
+    words = (3, 1) if scope == "sentence" else (1, 1)
+    for i in (0, 1):
+        furthest = epsilon if norm == "linf" else epsilon / (words[i] * size) ** 0.5
+        components = start[i][non_pad[i]].flatten() / furthest
+        assert components.abs().max() <= 1 + 1e-6
+        assert abs(float(components.mean())) < 0.05
+        assert float(components.square().mean()) == pytest.approx(1 / 3, rel=0.05)
+
+
+@pytest.mark.parametrize(("spared", "column"), [("first", 0), ("last", -1)])
+@pytest.mark.parametrize("left_padded", [True, False])
+def test_words_are_cut_off_at_their_rate(spared: Any, column: int, left_padded: bool) -> None:
+    """But for padding and one end of each sentence, on whichever side padding is."""
+    torch.manual_seed(1)
+    lengths = torch.tensor([9, 5, 1])
+    non_pad = torch.arange(9) < lengths[:, None]
+    if left_padded:
+        non_pad = non_pad.flip(1)
+    draws = torch.stack([kept_words(non_pad, 0.3, spared) for _ in range(2000)])
+    assert draws[:, ~non_pad].all()
+    for i in range(3):
+        words = draws[:, i, non_pad[i]].double().mean(0)  # how often each word was kept
+        assert words[column] == 1
+        others = words[1:] if column == 0 else words[:-1]
+        assert ((others - 0.7).abs() < 0.05).all()
+    assert kept_words(non_pad, 0.0, spared).all()
+    assert (kept_words(non_pad, 1.0, spared) & non_pad).sum(1).tolist() == [1, 1, 1]

@@ -52,6 +52,8 @@ def gaussian(zero: Tensor, non_pad: Tensor, std: float) -> Tensor:
     :param zero: zeros B x T x C that give shape, type and device.
     :param non_pad: B x T, false at padding.
     """
+    if std == 0:  # and nothing is drawn
+        return zero
     return torch.randn_like(zero) * std * non_pad.unsqueeze(-1)
 
 
