@@ -27,12 +27,20 @@ class ReplayedBatches(EpochBatchIterator):
 
     :param plain: the iterator to take the batches of.
     :param update_freq: batches per update and worker, for each epoch; the last one goes on.
+    :param max_update: updates that the run is to make, for the log; 0 if that is open.
     """
 
-    def __init__(self, plain: EpochBatchIterator, replays: int, update_freq: Sequence[int]) -> None:
+    def __init__(
+        self,
+        plain: EpochBatchIterator,
+        replays: int,
+        update_freq: Sequence[int],
+        max_update: int = 0,
+    ) -> None:
         self.__dict__.update(plain.__dict__)
         self.replays = replays
         self.update_freq = list(update_freq)
+        self.max_update = max_update
 
     def __len__(self) -> int:
         group = self._group(self.epoch)
@@ -50,9 +58,11 @@ class ReplayedBatches(EpochBatchIterator):
         for start in range(0, len(batches), size):
             group = list(batches[start : start + size])
             replayed += (group + [[]] * (size - len(group))) * self.replays
+        updates = len(replayed) // size
+        run = f"; {self.max_update} updates make {self.max_update / updates:.1f} passes"
         logger.info(
-            f"freeat: {len(batches)} batches, each replayed {self.replays} times: epoch {epoch}, "
-            f"one pass over the data, is {len(replayed) // size} updates"
+            f"freeat: {len(batches)} batches, each trained on {self.replays} times in a row: epoch "
+            f"{epoch}, one pass over the data, is {updates} updates{run if self.max_update else ''}"
         )
         return replayed
 

@@ -161,10 +161,21 @@ def test_passes_over_the_data_are_counted_and_logged(
     assert (
         len(said) == 2 and f"epoch 2, one pass over the data, is {updates // 2} updates" in said[1]
     )
+    assert not any("passes" in line for line in said), "there was no --max-update"
     lines = training.log_of(caplog.records)
     assert [line["epoch"] for line in lines].count(1) == updates // 2
     norms = [float(line["delta_norm"]) for line in lines]
     assert all((norm == 0) == (i % 3 == 0) for i, norm in enumerate(norms)), "each group from zero"
+
+
+def test_the_passes_of_a_run_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """By hand: 4 groups of 2, each 3 times, are 12 updates; 30 of those are 2.5 passes."""
+    caplog.set_level(logging.INFO)
+    found = iterator(8, 3, [2])
+    found.max_update = 30
+    updates(found, 2)
+    (line,) = (r.getMessage() for r in caplog.records if r.name == "fairseq_adv.replay")
+    assert line.endswith("is 12 updates; 30 updates make 2.5 passes")
 
 
 def _worker(rank: int, port: int, answers: Any) -> None:

@@ -37,6 +37,7 @@ class FreeATConfig(AdvObjectiveConfig, StepConfig):
             "the clean one, or the divergence from the clean predictions, beside the clean loss"
         },
     )
+    max_update: int = II("optimization.max_update")
     train_subset: str = II("dataset.train_subset")
     update_freq: Any = II("optimization.update_freq")  # noqa: RUF009  (a string)
 

@@ -83,7 +83,8 @@ class AdversarialTraining:
             or dataset is not self.dataset(self._replayed.train_subset)  # type: ignore[attr-defined]
         ):
             return batches
-        replayed = ReplayedBatches(batches, self._replayed.replays, self._replayed.update_freq)
+        cfg = self._replayed
+        replayed = ReplayedBatches(batches, cfg.replays, cfg.update_freq, cfg.max_update)
         if dataset in self.dataset_to_epoch_iter:  # type: ignore[attr-defined]
             self.dataset_to_epoch_iter[dataset] = replayed  # type: ignore[attr-defined]
         return replayed
