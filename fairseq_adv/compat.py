@@ -29,6 +29,8 @@ def apply() -> None:
         load_checkpoints,
         data_parallel_on_cpu,
         average_convolutional_models,
+        average_every_layer,
+        average_shared_parameters_once,
         tell_tasks_of_checkpoints,
     ):
         if patch not in _applied:
@@ -112,6 +114,45 @@ def average_convolutional_models() -> None:
         original(self, model, *args, **kwargs)
 
     EMA.__init__ = copying
+
+
+def average_every_layer() -> None:
+    """Let the average of `--store-ema` keep the last layer norms of a pre-norm Transformer.
+
+    fairseq leaves the version numbers of encoder and decoder out of the average; when it loads
+    that, it takes it for a model of an early version, which had no such norms, and removes them:
+    the average predicts nonsense from the first update on. Test: test_an_average_is_of_all_layers.
+    """
+    original = EMA.restore
+
+    def restoring(self: EMA, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        versions = {k: v for k, v in self.model.state_dict().items() if k.endswith("version")}
+        original(self, {**versions, **state_dict}, *args, **kwargs)
+
+    EMA.restore = restoring
+
+
+def average_shared_parameters_once() -> None:
+    """Let `--ema-decay` mean the same for shared embeddings as for everything else.
+
+    fairseq averages a parameter once for each of its names: shared embeddings of encoder, decoder
+    and output three times per update. Test: test_shared_embeddings_are_averaged_once.
+    """
+    original = EMA._step_internal
+
+    class EachOnce:
+        def __init__(self, model: Any) -> None:
+            self.model = model
+
+        def state_dict(self) -> dict[str, Any]:
+            state = self.model.state_dict()
+            names = {value.data_ptr() or name: name for name, value in state.items()}
+            return {name: state[name] for name in names.values()}
+
+    def stepping(self: EMA, new_model: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, EachOnce(new_model), *args, **kwargs)
+
+    EMA._step_internal = stepping
 
 
 def tell_tasks_of_checkpoints() -> None:

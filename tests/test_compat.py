@@ -118,10 +118,12 @@ def test_data_parallel_on_cpu() -> None:
         torch.distributed.destroy_process_group()
 
 
+AVERAGE = Namespace(ema_decay=0.5, ema_seed_model=None, ema_fp32=False, ema_update_freq=1)
+
+
 def test_a_convolutional_model_is_averaged() -> None:
-    config = Namespace(ema_decay=0.5, ema_seed_model=None, ema_fp32=False, ema_update_freq=1)
     model, sample = tiny.convolutional(), tiny.batch()
-    average = EMA(model, config)
+    average = EMA(model, AVERAGE)
     before = {name: p.clone() for name, p in model.state_dict().items()}
     with torch.no_grad():
         for parameter in model.parameters():
@@ -131,6 +133,32 @@ def test_a_convolutional_model_is_averaged() -> None:
         if torch.is_floating_point(parameter) and "version" not in name:
             torch.testing.assert_close(parameter, before[name] + 0.5)
     assert average.get_model()(**sample["net_input"])[0].isfinite().all()
+
+
+def test_an_average_is_of_all_layers() -> None:
+    """The average of a model that stays as it is predicts what the model predicts."""
+    options = {"encoder_normalize_before": True, "decoder_normalize_before": True}
+    model, sample = tiny.transformer(**options).eval(), tiny.batch()
+    average = EMA(model, AVERAGE)
+    average.step(model)
+    average.restore(average.get_model().state_dict())  # as from a checkpoint
+    expected = model(**sample["net_input"])[0]
+    torch.testing.assert_close(average.get_model().eval()(**sample["net_input"])[0], expected)
+    assert average.get_model().state_dict().keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize("in_float32", [False, True])
+def test_shared_embeddings_are_averaged_once(in_float32: bool) -> None:
+    model = tiny.shared_transformer()
+    average = EMA(model, Namespace(**{**vars(AVERAGE), "ema_fp32": in_float32}))
+    before = {name: p.clone() for name, p in model.state_dict().items()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1.0
+    average.step(model)
+    for name, parameter in average.get_model().state_dict().items():
+        if not name.endswith(("version", "_float_tensor")):
+            torch.testing.assert_close(parameter, before[name] + 0.5)
 
 
 def test_every_worker_is_told_of_a_checkpoint(tmp_path: Path) -> None:

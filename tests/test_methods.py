@@ -156,6 +156,7 @@ def test_it_is_the_papers_algorithm(
             parameter.copy_(value)
 
     memory = Memory(replays)
+    match.reference.train()  # the naive loop left it in evaluation mode
     for i in range(replays):
         masks.seeds = iter(range(100 + i, 120))
         step = match.play(sample, memory=memory)

@@ -244,3 +244,5 @@ def test_a_stand_in_batch_is_nobodys_replay() -> None:
     after = task.memory.recall(batch)
     assert after is not None
     assert all(torch.equal(after[side], waiting[side]) for side in waiting)
+    task.train_step(batch, model, criterion, Backward(), 0)  # type: ignore[arg-type]
+    assert task.memory.recall(batch) is not None, "played twice, and not three times"
