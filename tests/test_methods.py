@@ -34,6 +34,11 @@ MODELS = {
 every_model = pytest.mark.parametrize("model", MODELS)
 
 
+def takes(row: Row, option: str) -> bool:
+    """Whether the row's criterion has such an option."""
+    return hasattr(tiny.criterion(row.criterion).cfg, option)
+
+
 @pytest.fixture(autouse=True)
 def _float64() -> Iterator[None]:
     with tiny.float64_throughout():
@@ -66,7 +71,7 @@ def test_the_gradient_is_the_derivative_of_the_reported_objective(
 
     fairseq's convolutional encoder scales gradients on purpose: it has no such proof.
     """
-    options = {"clean_branch": "differentiated"} if hasattr_of(row, "clean_branch") else {}
+    options = {"clean_branch": "differentiated"} if takes(row, "clean_branch") else {}
     match, sample = Match(row, MODELS[model], **options), tiny.batch()
     frozen = None if row.total else FrozenFollower(monkeypatch)
     match.play(sample)
@@ -84,13 +89,17 @@ def test_the_gradient_is_the_derivative_of_the_reported_objective(
         assert ours == pytest.approx(derivative, rel=1e-6)
 
 
-def hasattr_of(row: Row, option: str) -> bool:
-    return hasattr(tiny.criterion(row.criterion).cfg, option)
-
-
-@every_method
-@pytest.mark.parametrize("perturb", ["both", "source", "target"])
-@pytest.mark.parametrize("dropout_masks", ["independent", "shared"])
+@pytest.mark.parametrize(
+    ("row", "perturb", "dropout_masks"),
+    [
+        pytest.param(row, perturb, masks, id=f"{row.name}-{perturb}-{masks}")
+        for row in ROWS
+        for perturb in (("both", "source", "target") if takes(row, "perturb") else ("both",))
+        for masks in (
+            ("independent", "shared") if takes(row, "dropout_masks") else ("independent",)
+        )
+    ],
+)
 @pytest.mark.parametrize("sentence", [0, 1])
 def test_it_is_the_papers_algorithm(
     row: Row,
@@ -101,12 +110,8 @@ def test_it_is_the_papers_algorithm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With dropout: each pass has the masks that the algorithm gives it."""
-    if perturb != "both" and not hasattr_of(row, "perturb"):
-        pytest.skip("it perturbs nothing")
-    if dropout_masks == "shared" and not hasattr_of(row, "dropout_masks"):
-        pytest.skip("its masks are its point")
-    options = {"perturb": perturb} if hasattr_of(row, "perturb") else {}
-    if hasattr_of(row, "dropout_masks"):
+    options = {"perturb": perturb} if takes(row, "perturb") else {}
+    if takes(row, "dropout_masks"):
         options["dropout_masks"] = dropout_masks
     match = Match(row, dropout=0.2, **options)
     sample = tiny.batch([((5, 4), (3, 6))[sentence]], seed=3 + sentence)
@@ -383,7 +388,7 @@ def test_a_perturbation_never_leaves_its_ball(
         ("init_std", std),
         ("ascent_steps", steps),
     ):
-        if hasattr_of(row, name):
+        if takes(row, name):
             options[name] = value
     match = Match(row, **options)
     sample = tiny.batch(((4, 3), (2, 5)), seed=seed)

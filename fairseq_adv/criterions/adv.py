@@ -1,6 +1,6 @@
 """`--criterion adv`: the options of `core.methods.adv`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fairseq.criterions import register_criterion
 
@@ -11,7 +11,11 @@ from fairseq_adv.criterions.options import BallConfig, MasksConfig, follower
 
 @dataclass
 class AdvConfig(MasksConfig, BallConfig):
-    """Options of adversarial training: one step of length --epsilon."""
+    """Options of adversarial training."""
+
+    epsilon: float = field(
+        default=0.3, metadata={"help": "length of the follower's one step, in embedding units"}
+    )
 
 
 @register_criterion("adv", dataclass=AdvConfig)
