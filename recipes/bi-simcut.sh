@@ -38,10 +38,8 @@ saving=(
 search=(--beam 5 --lenpen 1.0)
 # --------------------------------------------------------------------------------------------------
 
-fail() {
-  echo "bi-simcut: error: $1" >&2
-  exit 1
-}
+# shellcheck source=recipes/job.sh
+source "${BASH_SOURCE[0]%/*}/job.sh"
 
 if (($# < 2)) || [[ ${3:---} != -- ]]; then
   fail "usage: recipes/bi-simcut.sh DATA OUT [-- options of fairseq-train]"
@@ -67,38 +65,9 @@ for option in ${options[@]+"${options[@]}"}; do
       fail "$option: leave it out; it differs between the stages, and the recipe sets it" ;;
   esac
 done
-mkdir -p "$out"
-exec 9>"$out/.lock" # held until the last process of this run is gone
-flock --nonblock 9 || fail "another run is at work in $out"
+claim "$out"
 
-# ---- The end of a run ----------------------------------------------------------------------------
-child=
-
-# Runs a command in a way that Ctrl-C and kill take effect at once: bash would wait for the end of
-# a command in the foreground.
-run() {
-  "$@" &
-  child=$!
-  wait "$child"
-  child=
-}
-
-finish() {
-  local status=$?
-  trap - EXIT
-  trap '' INT TERM
-  if [[ -n $child ]] && kill "$child" 2>/dev/null; then
-    wait "$child" || true
-  fi
-  if ((status > 128)); then
-    echo "bi-simcut: interrupted; the same command continues from here" >&2
-  fi
-  exit "$status"
-}
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
+# ---- Stages --------------------------------------------------------------------------------------
 # train WHICH STAGE UPDATES BINARY-DATA [PRETRAINED]: trains in $out/STAGE, from where it was.
 train() {
   local which=$1 stage=$2 updates=$3 binary=$4 pretrained=${5:-}

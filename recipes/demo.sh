@@ -13,10 +13,8 @@
 # What is finished is reused; an interrupted run continues where it was. All methods share the data.
 set -euo pipefail
 
-fail() {
-  echo "demo: error: $1" >&2
-  exit 1
-}
+# shellcheck source=recipes/job.sh
+source "${BASH_SOURCE[0]%/*}/job.sh"
 
 method=${METHOD:-salt}
 
@@ -72,23 +70,11 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads}
 [[ $corpus =~ ^(de|fr|vi)-en$ ]] || fail "CORPUS=$corpus: allowed is de-en, fr-en, vi-en"
 [[ -d fairseq_adv && -d recipes ]] || fail "run it from the root of the repository"
 command -v "$python" >/dev/null || fail "PYTHON=$python: no such command"
-mkdir -p "$out"
-exec 9>"$out/.lock" # held until the last process of this run is gone
-flock --nonblock 9 || fail "another run is at work in $out"
+claim "$out"
 
-# ---- Time, and the end of a run ------------------------------------------------------------------
-child=
+# ---- Time ----------------------------------------------------------------------------------------
 training_began=
 reused= # set when this run found nothing to do: then its time does not count
-
-# Runs a command in a way that Ctrl-C and kill take effect at once: bash would wait for the end of
-# a command in the foreground.
-run() {
-  "$@" &
-  child=$!
-  wait "$child"
-  child=
-}
 
 # The seconds that went into "total" or "training", in all calls before this one.
 seconds_before() {
@@ -96,27 +82,14 @@ seconds_before() {
   awk -v what="$1" '$1 == what { sum += $2 } END { print sum + 0 }' "$out/.seconds"
 }
 
-finish() {
-  local status=$?
-  trap - EXIT
-  trap '' INT TERM
-  if [[ -n $child ]] && kill "$child" 2>/dev/null; then
-    wait "$child" || true
-  fi
+at_end() {
   if [[ -n $training_began ]]; then
     echo "training $((SECONDS - training_began))" >>"$out/.seconds"
   fi
   if [[ -z $reused ]]; then
     echo "total $SECONDS" >>"$out/.seconds"
   fi
-  if ((status > 128)); then
-    echo "demo: interrupted; the same command continues from here" >&2
-  fi
-  exit "$status"
 }
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
 
 # ---- 1. Data -------------------------------------------------------------------------------------
 echo "1/4 data: LibreOffice's help texts, $corpus, as $data"

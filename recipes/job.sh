@@ -1,0 +1,51 @@
+# For recipes to source: errors, one run at a time, and an end that takes effect at once.
+#
+# Then it is `run COMMAND...` instead of COMMAND and, where something is left to do at the end, there
+# is a function `at_end`.
+# shellcheck shell=bash
+
+recipe=${0##*/} # the name in messages
+recipe=${recipe%.sh}
+
+fail() {
+  echo "$recipe: error: $1" >&2
+  exit 1
+}
+
+# Makes a directory for the results, and keeps other runs out of it: the lock is held until the last
+# process of this run is gone.
+claim() {
+  mkdir -p "$1"
+  exec 9>"$1/.lock"
+  flock --nonblock 9 || fail "another run is at work in $1"
+}
+
+child=
+
+# Runs a command in a way that Ctrl-C and kill take effect at once: bash would wait for the end of
+# a command in the foreground.
+run() {
+  "$@" &
+  child=$!
+  wait "$child"
+  child=
+}
+
+finish() {
+  local status=$?
+  trap - EXIT
+  trap '' INT TERM
+  if [[ -n $child ]] && kill "$child" 2>/dev/null; then
+    wait "$child" || true
+  fi
+  if declare -F at_end >/dev/null; then
+    at_end
+  fi
+  if ((status > 128)); then
+    echo "$recipe: interrupted; the same command continues from here" >&2
+  fi
+  exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
