@@ -47,7 +47,8 @@ case $method in
     adversary+=(--store-ema --ema-decay 0.99) ;;
   rdrop) adversary=(--criterion rdrop --adv-weight 1.25 "${schedule[@]}") ;;
   simcut) adversary=(--criterion simcut --adv-weight 0.75 "${schedule[@]}") ;;
-  freeat) adversary=(--criterion freeat --gauge-interval 10) ;; # in every update, at no cost
+  freeat) # plays in every update; the other three quarters of the weight stay with the clean loss
+    adversary=(--criterion freeat --adv-weight 0.25 --gauge-interval 10) ;;
   *)
     fail "METHOD=$method: allowed is transformer or\
  adv, vat, freeat, freelb, smart, salt, rdrop, simcut" ;;

@@ -191,7 +191,7 @@ def test_methods_play_every_fourth_update_with_the_weight_of_their_defaults(
 
 def test_freeat_plays_in_every_update(root: Path) -> None:
     chosen = parsed(trained_with(root, "freeat"))
-    assert (chosen.criterion, chosen.adv_interval, chosen.adv_weight) == ("freeat", 1, 1.0)
+    assert (chosen.criterion, chosen.adv_interval, chosen.adv_weight) == ("freeat", 1, 0.25)
 
 
 def test_plain_training(root: Path) -> None:

@@ -24,7 +24,7 @@ class FreeATConfig(AdvObjectiveConfig, StepConfig):
     """Options of FreeAT."""
 
     replays: int = field(
-        default=4,
+        default=2,
         metadata={
             "help": "train so many times in a row on each group of batches: N updates then see "
             "1/n as much data as without"
