@@ -7,12 +7,17 @@ import os
 # The models here are too small for a second thread to help. Before torch is imported:
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests import training
 from tests.data_prep_fixtures import without_fairseq, write_texts
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Started in the background of a shell: what the tests start would not hear of Ctrl-C either.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
