@@ -10,9 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
+from data_prep.arguments import positive
 from data_prep.bidirectional import both_directions
 from data_prep.corpora import CORPORA
 from data_prep.errors import DataPrepError
+from data_prep.parallel import cores
 from data_prep.pipeline import Options, Pipeline
 from data_prep.raw import Selection
 from data_prep.stages import say
@@ -108,20 +110,20 @@ def _add_common_options(parser: argparse.ArgumentParser, name: str) -> None:
     )
     parser.add_argument(
         "--max-words",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="drop pairs with more than N words on either side, in all splits (default: keep all)",
     )
     parser.add_argument(
         "--train-pairs",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="train on N pairs, drawn at random by a hash of each pair's text: the same on every"
         " machine, and part of every larger choice (default: all)",
     )
     parser.add_argument(
         "--bpe-merges",
-        type=_positive,
+        type=positive,
         metavar="N",
         default=10000,
         help="merge operations of the joint byte-pair encoding (default: %(default)s)",
@@ -131,24 +133,11 @@ def _add_common_options(parser: argparse.ArgumentParser, name: str) -> None:
 def _add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
-        type=_positive,
+        type=positive,
         metavar="N",
-        default=_cores(),
+        default=cores(),
         help="processes at work; the result does not depend on it (default: all cores)",
     )
-
-
-def _cores() -> int:
-    """Processors that this process may use, where the system can tell; else all of them."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -31,8 +31,14 @@ class Corpus(Protocol):
     def inputs(self) -> Mapping[str, Path]:
         """Return the files whose content decides the result, under stable names."""
 
+    def held_out(self) -> Mapping[str, int | None]:
+        """Return the splits that are to be drawn from train, and how many pairs for each.
+
+        None stands for 1,000, or a tenth of train if that is less.
+        """
+
     def read(self, counts: Counts) -> Iterator[Example]:
-        """Yield the pairs that are worth keeping, in a fixed order.
+        """Yield the pairs that are worth keeping, in a fixed order; none for splits held out.
 
         Every pair seen is counted in ``counts.found``, every pair held back in ``counts.dropped``;
         sentences need not be cleaned. The caller drops empty and overlong ones.

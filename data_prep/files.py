@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.arguments import positive
 from data_prep.corpus import CorpusEntry, Example
 from data_prep.counts import SPLITS, Counts
 from data_prep.errors import DataPrepError
@@ -16,24 +17,32 @@ _LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # it becomes part of file nam
 
 @dataclass(frozen=True)
 class FilesCorpus:
-    """``prefixes[split].lang`` for both languages; the splits are taken as they are."""
+    """``prefixes[split].lang`` for both languages; these splits are taken as they are.
+
+    Those without a prefix are drawn from train, ``hold_out`` pairs each (see `Corpus.held_out`).
+    """
 
     source_lang: str
     target_lang: str
     prefixes: Mapping[str, str]
+    hold_out: int | None = None
 
     def inputs(self) -> Mapping[str, Path]:
         """See `Corpus.inputs`."""
         return {
             f"{split} {lang}": Path(f"{self.prefixes[split]}.{lang}")
-            for split in SPLITS
+            for split in self.prefixes
             for lang in (self.source_lang, self.target_lang)
         }
+
+    def held_out(self) -> Mapping[str, int | None]:
+        """See `Corpus.held_out`."""
+        return {split: self.hold_out for split in SPLITS if split not in self.prefixes}
 
     def read(self, counts: Counts) -> Iterator[Example]:
         """See `Corpus.read`."""
         inputs = self.inputs()
-        for split in SPLITS:
+        for split in self.prefixes:
             source, target = (
                 inputs[f"{split} {lang}"] for lang in (self.source_lang, self.target_lang)
             )
@@ -61,10 +70,19 @@ def _add_options(parser: ArgumentParser) -> None:
     for split in SPLITS:
         parser.add_argument(
             f"--{split}",
-            required=True,
+            required=split == "train",
             metavar="PREFIX",
-            help=f"the {split} split is PREFIX.<source-lang> and PREFIX.<target-lang>",
+            help=f"the {split} split is PREFIX.<source-lang> and PREFIX.<target-lang>"
+            + ("" if split == "train" else " (default: held out from --train)"),
         )
+    parser.add_argument(
+        "--hold-out",
+        type=positive,
+        metavar="N",
+        help="where --valid or --test is not given, hold out N pairs of --train for each, drawn at"
+        " random by a hash of the pair's text; other pairs with a sentence of theirs are dropped"
+        " (default: 1000, or a tenth of the pairs if that is less)",
+    )
 
 
 def _load(args: Namespace, out: Path) -> FilesCorpus:
@@ -73,8 +91,14 @@ def _load(args: Namespace, out: Path) -> FilesCorpus:
             raise DataPrepError(f"{lang!r} is no language code: letters, digits, - and _ only")
     if args.source_lang == args.target_lang:
         raise DataPrepError(f"--source-lang and --target-lang are both {args.source_lang}")
-    prefixes = {split: getattr(args, split) for split in SPLITS}
-    return FilesCorpus(args.source_lang, args.target_lang, prefixes)
+    given = {split: getattr(args, split) for split in SPLITS}
+    prefixes = {split: prefix for split, prefix in given.items() if prefix is not None}
+    if args.hold_out and len(prefixes) == len(SPLITS):
+        raise DataPrepError(
+            f"--hold-out {args.hold_out}: --valid and --test are both given; leave one of them out,"
+            " or --hold-out"
+        )
+    return FilesCorpus(args.source_lang, args.target_lang, prefixes, args.hold_out)
 
 
 ENTRIES = [CorpusEntry("files", "your own parallel text files", _add_options, _load)]

@@ -43,6 +43,10 @@ class HelpCorpus:
         """See `Corpus.inputs`."""
         return {f"deb {number}": path for number, path in enumerate(self.debs, start=1)}
 
+    def held_out(self) -> Mapping[str, int | None]:
+        """See `Corpus.held_out`."""
+        return {}  # whole pages are, in `read`
+
     def read(self, counts: Counts) -> Iterator[Example]:
         """See `Corpus.read`."""
         source_pages, target_pages = self._pages()

@@ -66,6 +66,13 @@ class LineMapper:
             yield from pending.popleft().result()
 
 
+def cores() -> int:
+    """Return how many this process may use, where the system can tell; else all of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _follow_parent() -> None:
     """Leave Ctrl-C, which a terminal sends to all processes, to the parent; end when it ends.
 

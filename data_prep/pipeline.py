@@ -52,9 +52,13 @@ class Pipeline:
     def run(self) -> dict[str, Any]:
         """Make what is missing or out of date; return the report, which is in report.json too."""
         inputs = {name: sha256_of(path) for name, path in self.corpus.inputs().items()}
+        selection = {
+            **asdict(self.options.selection),
+            **{f"hold_out_{split}": size for split, size in self.corpus.held_out().items()},
+        }
         raw = self._stage(
             "raw",
-            {"corpus": self.name, "inputs": inputs, "selection": asdict(self.options.selection)},
+            {"corpus": self.name, "inputs": inputs, "selection": selection},
             lambda directory: write_raw(self.corpus, self.options.selection, directory),
         )
         tok = self._stage("tok", {"inputs": raw.files}, lambda d: self._tokenize(raw.path, d))
@@ -67,7 +71,7 @@ class Pipeline:
         report = {
             "corpus": self.name,
             "languages": self._languages,
-            "options": {**asdict(self.options.selection), "bpe_merges": self.options.bpe_merges},
+            "options": {**selection, "bpe_merges": self.options.bpe_merges},
             "inputs": {
                 name: {"file": path.name, "sha256": inputs[name]}
                 for name, path in self.corpus.inputs().items()

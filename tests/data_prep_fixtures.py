@@ -76,9 +76,11 @@ def write_texts(directory: Path, train: int = 30, held_out: int = 5) -> Path:
     return directory
 
 
-def prepare_files(texts: Path, out: Path, *options: str) -> int:
-    """Run ``data_prep files`` on ``texts``/{train,valid,test}.{de,en}; return its exit status."""
-    splits = [f"--{split}={texts / split}" for split in ("train", "valid", "test")]
+def prepare_files(
+    texts: Path, out: Path, *options: str, given: Iterable[str] = ("train", "valid", "test")
+) -> int:
+    """Run ``data_prep files`` on the ``given`` ``texts``/SPLIT.{de,en}; return its exit status."""
+    splits = [f"--{split}={texts / split}" for split in given]
     languages = ["--source-lang=de", "--target-lang=en"]
     return main(
         ["files", *languages, *splits, f"--out={out}", "--bpe-merges=50", "--workers=1", *options]
