@@ -1,12 +1,13 @@
 """Translate a split with a checkpoint by beam search, and score it: `python -m recipes.evaluate`.
 
 Translations are detokenised and scored by sacreBLEU against the raw reference, so the scores can be
-compared with anybody's.
+compared with anybody's. The length penalty is given, or chosen on the validation split.
 """
 
 import argparse
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,12 @@ from sacrebleu.metrics.chrf import CHRF
 from data_prep.lines import read_lines
 from recipes.errors import RecipeError, run_main
 from recipes.files import SCORES, TRANSLATIONS, data_report, write_json, write_table
-from recipes.generation import Search, detokenize, translate
+from recipes.generation import Hypothesis, best, detokenize, translate
 from recipes.trivial import nearest_translations
+
+LENPENS = tuple(round(0.2 * i, 1) for i in range(11))  # 0 to 2, to choose from
+PLAIN_LENPEN = 1.0
+TUNED_ON = "valid"
 
 
 @dataclass(frozen=True)
@@ -53,34 +58,54 @@ def signatures(references: list[str]) -> dict[str, str]:
 
 
 def evaluate(
-    data: Path, checkpoint: Path, split: str, search: Search, trivial: bool, cpu: bool, out: Path
+    data: Path,
+    checkpoint: Path,
+    out: Path,
+    *,
+    split: str = "test",
+    beam: int = 5,
+    lenpen: float | None = PLAIN_LENPEN,
+    trivial: bool = False,
+    cpu: bool = False,
 ) -> dict[str, Any]:
     """Translate and score; write translations.tsv and scores.json to `out`, return the latter.
 
     :param data: a directory made by data_prep.
+    :param lenpen: length penalty (see `recipes.generation.best`); None chooses the one among
+        `LENPENS` with the highest BLEU on the validation split. Then scores.json has the score with
+        a length penalty of 1 too.
     :param trivial: also score copying the source, and the target of the nearest training sentence.
     """
     if not checkpoint.is_file():
         raise RecipeError(f"{checkpoint}: no such checkpoint")
     began = time.monotonic()
-    source_lang, target_lang = languages = _languages(data)
-    source, reference = (_read(data, split, lang) for lang in languages)
-    if len(source) != len(reference):
-        raise RecipeError(
-            f"{data / 'raw'}: {split}.{source_lang} has {len(source)} lines,"
-            f" {split}.{target_lang} {len(reference)}"
-        )
-    coded = translate(data / "bin", languages, split, len(source), checkpoint, search, cpu)
-    systems = {"model": detokenize(coded, target_lang)}
+    languages = _languages(data)
+
+    def search(split: str) -> tuple[list[str], list[str], list[list[Hypothesis]]]:
+        source, reference = _read_pairs(data, split, languages)
+        found = translate(data / "bin", languages, split, len(source), checkpoint, beam, cpu)
+        return source, reference, found
+
+    tuning = {}
+    if lenpen is None:
+        _, reference, found = search(TUNED_ON)
+        tuning = bleu_by_lenpen(found, reference, languages[1])
+        lenpen = best_lenpen(tuning)
+    source, reference, found = search(split)
+    systems = {"model": detokenize(best(found, lenpen), languages[1])}
+    if tuning:
+        systems["untuned"] = detokenize(best(found, PLAIN_LENPEN), languages[1])
     if trivial:
-        train_source, train_target = (_read(data, "train", lang) for lang in languages)
+        train_source, train_target = _read_pairs(data, "train", languages)
         systems["nearest"] = nearest_translations(train_source, train_target, source)
         systems["copy"] = source
     scores = {
         "split": split,
         "sentences": len(source),
         "checkpoint": str(checkpoint),
-        **asdict(search),
+        "beam": beam,
+        "lenpen": lenpen,
+        "bleu_by_lenpen": {str(value): bleu for value, bleu in tuning.items()},
         "systems": {name: asdict(score(lines, reference)) for name, lines in systems.items()},
         "signatures": signatures(reference),
         "seconds": round(time.monotonic() - began, 1),
@@ -93,18 +118,47 @@ def evaluate(
     return scores
 
 
+def bleu_by_lenpen(
+    hypotheses: Sequence[Sequence[Hypothesis]], references: list[str], lang: str
+) -> dict[float, float]:
+    """Return the BLEU of the best hypotheses by each length penalty of `LENPENS`."""
+    chosen = {lenpen: best(hypotheses, lenpen) for lenpen in LENPENS}
+    different = list({text for texts in chosen.values() for text in texts})
+    plain = dict(zip(different, detokenize(different, lang), strict=True))
+    return {
+        lenpen: score([plain[text] for text in texts], references).bleu
+        for lenpen, texts in chosen.items()
+    }
+
+
+def best_lenpen(bleu: Mapping[float, float]) -> float:
+    """Return the length penalty with the highest BLEU; of equally good ones, that nearest to 1."""
+    return max(bleu, key=lambda lenpen: (bleu[lenpen], -abs(lenpen - PLAIN_LENPEN)))
+
+
 def _languages(data: Path) -> tuple[str, str]:
     source_lang, target_lang = data_report(data)["languages"]
     return source_lang, target_lang
 
 
-def _read(data: Path, split: str, lang: str) -> list[str]:
-    return list(read_lines(data / "raw" / f"{split}.{lang}"))
+def _read_pairs(data: Path, split: str, languages: tuple[str, str]) -> tuple[list[str], list[str]]:
+    source, target = (list(read_lines(data / "raw" / f"{split}.{lang}")) for lang in languages)
+    if len(source) != len(target):
+        raise RecipeError(
+            f"{data / 'raw'}: {split}.{languages[0]} has {len(source)} lines,"
+            f" {split}.{languages[1]} {len(target)}"
+        )
+    return source, target
 
 
 def score_table(scores: dict[str, Any], model: str) -> str:
     """Return the scores as a table for people; `model` is what to call the model in it."""
-    names = {"model": model, "nearest": "nearest sentence", "copy": "copy of the source"}
+    names = {
+        "model": model,
+        "untuned": f"with lenpen {PLAIN_LENPEN:g}",
+        "nearest": "nearest sentence",
+        "copy": "copy of the source",
+    }
     lines = [f"{'':20}{'BLEU':>8}{'chrF':>8}{'length':>8}"]
     for system, values in scores["systems"].items():
         lines.append(
@@ -132,12 +186,19 @@ def _main() -> None:
     parser.add_argument(
         "--beam", type=int, default=5, metavar="N", help="beam size (default: %(default)s)"
     )
-    parser.add_argument(
+    lenpen = parser.add_mutually_exclusive_group()
+    lenpen.add_argument(
         "--lenpen",
         type=float,
-        default=1.0,
+        default=PLAIN_LENPEN,
         metavar="X",
         help="length penalty: above 1 favours long translations (default: %(default)s)",
+    )
+    lenpen.add_argument(
+        "--tune-lenpen",
+        action="store_true",
+        help=f"choose the length penalty, from {LENPENS[0]:g} to {LENPENS[-1]:g}, by the BLEU on"
+        f" the split {TUNED_ON}",
     )
     parser.add_argument(
         "--trivial",
@@ -149,9 +210,15 @@ def _main() -> None:
     args = parser.parse_args()
     if args.beam < 1:
         raise RecipeError(f"--beam {args.beam}: allowed is 1, 2, 3, ...")
-    search = Search(args.beam, args.lenpen)
     scores = evaluate(
-        args.data, args.checkpoint, args.split, search, args.trivial, args.cpu, args.out
+        args.data,
+        args.checkpoint,
+        args.out,
+        split=args.split,
+        beam=args.beam,
+        lenpen=None if args.tune_lenpen else args.lenpen,
+        trivial=args.trivial,
+        cpu=args.cpu,
     )
     print(score_table(scores, "the model"))
     print(f"{scores['sentences']} sentences, {args.out / TRANSLATIONS}, {args.out / SCORES}")

@@ -19,16 +19,17 @@ _SHOWN_IDS = 10
 
 
 @dataclass(frozen=True)
-class Search:
-    """How to look for the best translation.
+class Hypothesis:
+    """A translation that beam search has found.
 
-    :param beam: hypotheses kept per sentence.
-    :param lenpen: exponent of the length that scores are divided by: above 1 favours long
-        translations.
+    :param text: tokenised, in BPE.
+    :param log_probability: of all its tokens together, in bits.
+    :param tokens: how many, with the end of the sentence.
     """
 
-    beam: int = 5
-    lenpen: float = 1.0
+    text: str
+    log_probability: float
+    tokens: int
 
 
 def translate(
@@ -37,13 +38,14 @@ def translate(
     split: str,
     sentences: int,
     checkpoint: Path,
-    search: Search,
+    beam: int,
     cpu: bool,
-) -> list[str]:
-    """Translate a split; return tokenised BPE text, one translation per sentence, in order.
+) -> list[list[Hypothesis]]:
+    """Translate a split; return each sentence's hypotheses, in the order of the sentences.
 
     :param data: directory with dictionaries and binarised splits.
     :param sentences: how many there are in the split.
+    :param beam: hypotheses per sentence.
     :param cpu: stay on the CPU even where there is a GPU.
 
     Raises RecipeError if fairseq-generate fails, or does not translate each sentence exactly once.
@@ -55,7 +57,10 @@ def translate(
             *("--task", "adversarial_translation"),
             *("--source-lang", languages[0], "--target-lang", languages[1]),
             *("--gen-subset", split, "--path", str(checkpoint)),
-            *("--beam", str(search.beam), "--lenpen", str(search.lenpen)),
+            *("--beam", str(beam), "--nbest", str(beam)),
+            # fairseq ends its search without regard to the length penalty, which only ranks the
+            # hypotheses that were found: `best` does that, for any penalty.
+            "--unnormalized",
             *("--max-len-a", "2", "--max-len-b", "50"),  # ends a translation that does not
             *("--max-tokens", str(_MAX_TOKENS), "--results-path", scratch),
             *(["--cpu"] if cpu else []),
@@ -68,7 +73,7 @@ def translate(
             with progress(None, f"translate {split}", "sentence", total=sentences) as bar:
                 while process.poll() is None:
                     time.sleep(0.2)
-                    done = output.read_bytes().count(b"\nH-") if output.exists() else 0
+                    done = output.read_bytes().count(b"\nS-") if output.exists() else 0
                     bar.update(done - bar.n)
         finally:
             process.terminate()
@@ -80,22 +85,27 @@ def translate(
         return parse_hypotheses(output.read_bytes(), sentences)
 
 
-def parse_hypotheses(output: bytes, sentences: int) -> list[str]:
-    """Return the best hypotheses in fairseq-generate's output, in the order of the sentences.
+def parse_hypotheses(output: bytes, sentences: int) -> list[list[Hypothesis]]:
+    """Return the hypotheses in fairseq-generate's output, in the order of the sentences.
 
     Raises RecipeError that names the ids unless each of 0 .. `sentences` - 1 is there exactly once.
     """
-    found: dict[int, str] = {}
+    found: dict[int, list[Hypothesis]] = {}
     repeated: list[int] = []
     # Only LF ends a line: text may hold characters that Python, too, would split at.
     for line in output.decode("utf-8").split("\n"):
-        if not line.startswith("H-"):
-            continue
-        number, _score, text = line.removeprefix("H-").split("\t", 2)
-        if int(number) in found:
-            repeated.append(int(number))
-        found[int(number)] = text
-    missing = [number for number in range(sentences) if number not in found]
+        kind, _, rest = line.partition("-")
+        if kind == "S":  # a sentence begins
+            number = int(rest.split("\t", 1)[0])
+            if number in found:
+                repeated.append(number)
+            found[number] = []
+        elif kind == "H":
+            _number, log_probability, text = rest.split("\t", 2)
+        elif kind == "P":  # the probabilities of each token, after the H line
+            tokens = rest.split("\t", 1)[1].count(" ") + 1
+            found[number].append(Hypothesis(text, float(log_probability), tokens))
+    missing = [number for number in range(sentences) if not found.get(number)]
     unknown = [number for number in found if number >= sentences]
     for ids, what in (
         (missing, "not translated"),
@@ -105,6 +115,18 @@ def parse_hypotheses(output: bytes, sentences: int) -> list[str]:
         if ids:
             raise RecipeError(f"{len(ids)} of {sentences} sentences were {what}: ids {_list(ids)}")
     return [found[number] for number in range(sentences)]
+
+
+def best(hypotheses: Sequence[Sequence[Hypothesis]], lenpen: float) -> list[str]:
+    """Return the best hypothesis of each sentence, tokenised BPE text.
+
+    :param lenpen: length penalty, the exponent of the length that log-probabilities are divided
+        by: above 1 favours long translations.
+    """
+    return [
+        max(candidates, key=lambda found: found.log_probability / found.tokens**lenpen).text
+        for candidates in hypotheses
+    ]
 
 
 def _list(ids: Sequence[int]) -> str:

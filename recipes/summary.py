@@ -4,11 +4,11 @@ import argparse
 import logging
 import platform
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_prep.versions import installed
+from recipes.checkpoint import read_checkpoint
 from recipes.errors import run_main
 from recipes.files import LOG, PICTURE, SCORES, SUMMARY, data_report, read_json, write_json
 from recipes.methods import name_of
@@ -63,40 +63,6 @@ def summarize(
     )
     write_json(summary, out / SUMMARY)  # last: where it is, all is
     return summary
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a checkpoint tells of its training.
-
-    :param options: those of the criterion, by their names in fairseq's configuration.
-    :param updates: optimizer updates done.
-    :param parameters: trained numbers, shared ones counted once.
-    """
-
-    method: str
-    options: dict[str, Any]
-    updates: int
-    parameters: int
-
-
-def read_checkpoint(path: Path) -> Trained:
-    """Read a checkpoint of fairseq, whose data must be where they were in training."""
-    # Imported late, since fairseq sets up the logging of the whole process when it is imported.
-    from fairseq import checkpoint_utils
-    from omegaconf import OmegaConf
-
-    import fairseq_adv  # noqa: F401  (registers the task, mends the loading of checkpoints)
-
-    state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
-    models, _, _ = checkpoint_utils.load_model_ensemble_and_task([str(path)])
-    criterion: Any = OmegaConf.to_container(state["cfg"]["criterion"], resolve=True)
-    return Trained(
-        method=criterion["_name"],
-        options={name: value for name, value in criterion.items() if not name.startswith("_")},
-        updates=int(state["optimizer_history"][-1]["num_updates"]),
-        parameters=sum(parameter.numel() for parameter in models[0].parameters()),
-    )
 
 
 def _dev_bleu(log: TrainingLog, update: int) -> float | None:

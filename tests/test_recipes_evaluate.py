@@ -6,10 +6,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import sacrebleu
 from sacremoses import MosesTokenizer
 
+from recipes.checkpoint import read_checkpoint
 from recipes.errors import RecipeError
-from recipes.evaluate import evaluate, score, signatures
+from recipes.evaluate import (
+    LENPENS,
+    best_lenpen,
+    bleu_by_lenpen,
+    evaluate,
+    score,
+    signatures,
+)
 from recipes.files import (
     LOG,
     PICTURE,
@@ -21,9 +30,17 @@ from recipes.files import (
     write_table,
     written_whole,
 )
-from recipes.generation import Search, detokenize, parse_hypotheses, undo_bpe
-from recipes.summary import read_checkpoint, summarize
+from recipes.generation import (
+    Hypothesis,
+    best,
+    detokenize,
+    parse_hypotheses,
+    translate,
+    undo_bpe,
+)
+from recipes.summary import summarize
 from recipes.trivial import nearest_translations
+from tests import training
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,20 +81,46 @@ def generated(*numbers: int) -> bytes:
     lines = ["2026-11-22 10:23:20 | INFO | fairseq_cli.generate | loading", "Generate test: H-9"]
     for number in numbers:
         lines += [f"S-{number}\tein\x85 Satz", f"T-{number}\ta sentence"]
-        lines += [f"H-{number}\t-0.5\tsen@@ tence\u2028 {number}", f"D-{number}\t-0.5\tsentence"]
+        lines += [f"H-{number}\t-3.5\tsen@@ tence\u2028 {number}", f"D-{number}\t-3.5\tsentence"]
+        lines += [f"P-{number}\t-0.5000 -1.0000 -1.5000 -0.5000"]
+        lines += [f"H-{number}\t-4.0\t", f"D-{number}\t-4.0\t", f"P-{number}\t-4.0000"]
     return ("\n".join(lines) + "\n").encode()
 
 
 def test_hypotheses_come_in_the_order_of_the_sentences() -> None:
     assert parse_hypotheses(generated(2, 0, 1), 3) == [
-        "sen@@ tence\u2028 0",
-        "sen@@ tence\u2028 1",
-        "sen@@ tence\u2028 2",
+        [Hypothesis(f"sen@@ tence\u2028 {number}", -3.5, 4), Hypothesis("", -4.0, 1)]
+        for number in range(3)
     ]
 
 
-def test_an_empty_hypothesis_is_one() -> None:
-    assert parse_hypotheses(b"H-0\t-0.5\t\n", 1) == [""]
+def test_the_length_penalty_ranks_hypotheses() -> None:
+    short, long = Hypothesis("short", -2.0, 1), Hypothesis("long", -3.0, 2)
+    # -3 / 2^p > -2 where 2^p > 1.5, p > log2(1.5) = 0.585
+    assert best([[short, long], [long]], 0.58) == ["short", "long"]
+    assert best([[short, long], [long]], 0.59) == ["long", "long"]
+    assert best([[short, long]], 0.0) == ["short"]
+
+
+def test_the_length_penalty_with_the_highest_bleu_is_chosen_and_of_equal_ones_the_usual() -> None:
+    assert best_lenpen({0.0: 3.0, 1.0: 4.0, 1.2: 5.0, 2.0: 4.5}) == 1.2
+    assert best_lenpen({0.0: 4.0, 0.6: 5.0, 1.2: 5.0, 2.0: 5.0}) == 1.2
+    assert best_lenpen(dict.fromkeys(LENPENS, 0.0)) == 1.0
+
+
+def test_bleu_by_length_penalty() -> None:
+    """Of two sentences one changes between 0.4 and 0.6; BLEU is sacreBLEU's own."""
+    found = [
+        [Hypothesis("The file is o@@ pen", -2.0, 1), Hypothesis("The file is o@@ pen .", -3.0, 2)],
+        [Hypothesis("Close the window .", -1.0, 5)],
+    ]
+    references = ["The file is open.", "Close the window."]
+    bleu = bleu_by_lenpen(found, references, "en")
+    assert list(bleu) == list(LENPENS)
+    shorter = sacrebleu.corpus_bleu(["The file is open", "Close the window."], [references]).score
+    assert shorter < 90
+    for lenpen, value in bleu.items():
+        assert value == pytest.approx(shorter if lenpen < 0.585 else 100.0)
 
 
 @pytest.mark.parametrize(
@@ -233,8 +276,14 @@ def run(*command: object) -> None:
 def out(data: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What an evaluation leaves behind."""
     directory = tmp_path_factory.mktemp("out")
-    evaluate(data, checkpoint, "test", Search(beam=2), True, True, directory)
+    evaluate(data, checkpoint, directory, beam=2, trivial=True, cpu=True)
     return directory
+
+
+@pytest.fixture(scope="module")
+def hypotheses(data: Path, checkpoint: Path) -> list[list[Hypothesis]]:
+    """Four translations of each test sentence."""
+    return translate(data / "bin", ("de", "en"), "test", 13, checkpoint, 4, True)
 
 
 def test_every_sentence_is_translated(data: Path, out: Path) -> None:
@@ -254,15 +303,43 @@ def test_every_sentence_is_translated(data: Path, out: Path) -> None:
     assert systems["nearest"]["bleu"] > 50  # the test sentences are among the training ones
 
 
+@pytest.mark.parametrize("lenpen", [0.0, 0.5, 2.0])
+def test_translations_by_any_length_penalty_are_those_of_fairseq_generate(
+    data: Path, checkpoint: Path, hypotheses: list[list[Hypothesis]], lenpen: float
+) -> None:
+    options = ["--source-lang=de", "--target-lang=en", "--max-len-a=2", "--max-len-b=50"]
+    options += ["--beam=4", f"--lenpen={lenpen}", "--user-dir", str(ROOT / "fairseq_adv")]
+    theirs = training.translations(data / "bin", checkpoint, *options)
+    assert best(hypotheses, lenpen) == [theirs[i] for i in range(13)]
+
+
+def test_the_length_penalty_can_be_tuned_on_the_validation_split(
+    data: Path, checkpoint: Path, hypotheses: list[list[Hypothesis]], tmp_path: Path
+) -> None:
+    scores = evaluate(data, checkpoint, tmp_path, beam=4, lenpen=None, cpu=True)
+    raw = (data / "raw" / "valid.en").read_text("utf-8").split("\n")[:-1]
+    found = translate(data / "bin", ("de", "en"), "valid", len(raw), checkpoint, 4, True)
+    for lenpen, bleu in scores["bleu_by_lenpen"].items():
+        assert bleu == score(detokenize(best(found, float(lenpen)), "en"), raw).bleu
+    assert scores["bleu_by_lenpen"][str(scores["lenpen"])] == max(scores["bleu_by_lenpen"].values())
+    rows = read_table(tmp_path / TRANSLATIONS)
+    assert [row["translation"] for row in rows] == detokenize(
+        best(hypotheses, scores["lenpen"]), "en"
+    )
+    reference = [row["reference"] for row in rows]
+    untuned = score(detokenize(best(hypotheses, 1.0), "en"), reference)
+    assert scores["systems"]["untuned"]["bleu"] == untuned.bleu
+
+
 def test_a_checkpoint_that_is_none_is_an_error_and_nothing_is_written(
     data: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RecipeError, match=r"nowhere\.pt: no such checkpoint"):
-        evaluate(data, Path("nowhere.pt"), "test", Search(), False, True, tmp_path)
+        evaluate(data, Path("nowhere.pt"), tmp_path, cpu=True)
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"nonsense")
     with pytest.raises(RecipeError, match="fairseq-generate failed"):
-        evaluate(data, broken, "test", Search(), False, True, tmp_path)
+        evaluate(data, broken, tmp_path, cpu=True)
     assert list(tmp_path.iterdir()) == [broken]
 
 
