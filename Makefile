@@ -11,7 +11,7 @@ export PYTHONPATH := $(CURDIR)
 ENVIRONMENT := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo data test test-slow check format clean
+.PHONY: help install demo compare data test test-slow check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ $(ENVIRONMENT): requirements.txt
 
 demo: $(ENVIRONMENT) ## corpus, BPE, training, translation, scores, a plot (METHOD=, CORPUS=, DEB=)
 	@PYTHON=python METHOD="$(METHOD)" CORPUS="$(CORPUS)" DEB="$(DEB)" recipes/demo.sh
+
+# What is set on make's command line is in the recipe's environment: see its header.
+compare: $(ENVIRONMENT) ## methods on one corpus (CORPUS= or TEXT=, METHODS=, SEEDS=, UPDATES=, JOBS=)
+	@PYTHON=python recipes/compare.sh -- $(ARGS)
 
 data: $(ENVIRONMENT) ## prepare a corpus: make data CORPUS=libreoffice-help-fr-en ARGS="--max-words 50"
 	@python -m data_prep $(CORPUS) $(ARGS)

@@ -17,15 +17,15 @@ from recipes.training_log import Record, TrainingLog, column
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 _TRAIN, _DEV, _GAME, _GAIN = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 _PROXIMAL = "#E69F00"
-_GREY = "#666666"
-_STYLE: dict[Any, Any] = {
+GREY = "#666666"
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": _GREY,
+    "axes.edgecolor": GREY,
     "axes.grid": True,
     "grid.color": "#e6e6e6",
     "lines.linewidth": 1.8,
@@ -49,7 +49,7 @@ def plot_training(
     if "interaction" in logged:
         gauges.append(lambda axes: _interaction(axes, log))
     rows = 2 if "adv_loss" in logged else 1
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.12)
         figure = Figure(figsize=(11, 3.6 * rows), layout=layout)
         figure.suptitle(title, fontsize=13, fontweight="bold", x=0.01, ha="left")
@@ -98,7 +98,7 @@ def _bleu(axes: Axes, log: TrainingLog, chosen_update: int) -> None:
         value = chosen[chosen_update]
         label = f"chosen checkpoint: {value:.1f}"
         axes.plot(
-            [chosen_update], [value], "o", ms=11, mfc="none", mec=_GREY, label=label, clip_on=False
+            [chosen_update], [value], "o", ms=11, mfc="none", mec=GREY, label=label, clip_on=False
         )
         axes.legend(loc="upper left")
     axes.set_ylim(0, max(1, axes.get_ylim()[1]))
@@ -122,7 +122,7 @@ def _norm(axes: Axes, log: TrainingLog, epsilon: float | None) -> None:
     axes.set_ylabel("embedding units")
     _line(axes, log.train, "delta_norm", "delta_norm", _GAME)
     if epsilon is not None:
-        axes.axhline(epsilon, color=_GREY, linestyle="--", linewidth=1.2, label="epsilon")
+        axes.axhline(epsilon, color=GREY, linestyle="--", linewidth=1.2, label="epsilon")
     axes.set_ylim(bottom=0)
     axes.margins(y=0.15)
     axes.legend(loc="center right")
@@ -151,7 +151,7 @@ def _line(
     if marker:  # few: every one counts
         axes.plot(updates, values, color=colour, label=label, marker=marker, markersize=4)
         return
-    axes.plot(updates, _smooth(values, np.mean), color=colour, label=label, linestyle=linestyle)
+    axes.plot(updates, smooth(values, np.mean), color=colour, label=label, linestyle=linestyle)
 
 
 def _points(
@@ -162,10 +162,10 @@ def _points(
     if not updates:
         return
     axes.plot(updates, values, "o", color=colour, markersize=4, label=label)
-    axes.plot(updates, _smooth(values, np.median), color=colour, alpha=0.5, linewidth=1.2)
+    axes.plot(updates, smooth(values, np.median), color=colour, alpha=0.5, linewidth=1.2)
 
 
-def _smooth(
+def smooth(
     values: Sequence[float], average: Callable[[Sequence[float]], np.floating]
 ) -> list[float]:
     """Return running averages over the neighbours on either side, fewer at the ends."""

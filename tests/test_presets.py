@@ -28,11 +28,14 @@ def parsed(*more: str) -> Namespace:
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_a_preset_is_made_of_known_options(preset: Path) -> None:
-    assert parsed(*words(preset)).criterion == "salt"
+    """And it is named after its method."""
+    method = preset.stem.split("-")[0]
+    criterion = "label_smoothed_cross_entropy" if method == "transformer" else method
+    assert parsed(*words(preset)).criterion == criterion
 
 
 def test_the_active_preset_is_the_default() -> None:
-    (active,) = (preset for preset in PRESETS if preset.stem == "salt-active")
+    (active,) = (preset for preset in PRESETS if preset.stem == "salt")
     assert vars(parsed(*words(active))) == vars(parsed())
 
 

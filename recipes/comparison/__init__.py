@@ -1,0 +1,1 @@
+"""Compare methods on one corpus: runs, scores, tables, plots."""

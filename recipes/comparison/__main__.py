@@ -1,0 +1,228 @@
+"""Compare methods on one corpus: `python -m recipes.comparison`, which recipes/compare.sh calls."""
+
+import argparse
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from data_prep.lines import read_lines
+from data_prep.parallel import cores
+from data_prep.versions import installed
+from recipes.comparison.contenders import PLAIN, Contender, contenders
+from recipes.comparison.costs import Cost
+from recipes.comparison.figures import plot_bars, plot_curves
+from recipes.comparison.plan import RUNS, TASK, USER_DIR, Budget, Run, plan_run
+from recipes.comparison.pool import OUTPUT, finish_all, threads
+from recipes.comparison.results import Result, collect
+from recipes.comparison.run import has_begun
+from recipes.comparison.table import Conditions, markdown
+from recipes.errors import RecipeError, run_main
+from recipes.evaluate import score, signatures
+from recipes.files import data_report, read_json, write_json, written_whole
+from recipes.trivial import nearest_translations
+
+COSTS = "costs.json"
+TABLE = "table.md"
+FIGURES = "table.json"
+CURVES = "curves.png"
+BARS = "bars.png"
+
+_TOOLS = ("torch", "ve-fairseq", "fairseq", "sacrebleu")
+
+
+def compare(
+    data: Path,
+    out: Path,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    budget: Budget,
+    options: Sequence[str],
+    beam: int,
+    jobs: int | None,
+) -> list[str]:
+    """Train, translate and score every method with every seed; write tables and pictures to `out`.
+
+    :param data: directory made by data_prep.
+    :param methods: see `contenders.contender`.
+    :param options: of fairseq-train, which all share.
+    :param jobs: trainings at a time; None is one per GPU or, without, one per core.
+    Returns what is missing, because its training failed.
+    """
+    players = contenders(methods)
+    gpus = [] if "--cpu" in options else _gpus()
+    jobs = jobs or len(gpus) or cores()
+
+    print(f"2/4 costs: time and memory of an update, {len(players)} methods", flush=True)
+    measured = measured_costs(data, out / COSTS, players, options, threads(jobs))
+    costs = {name: Cost(**cost) for name, cost in measured["methods"].items()}
+    in_time = {p.name: budget.updates_in_time(costs[p.name].time) for p in players}
+    runs = [
+        plan_run(
+            out,
+            player,
+            seed,
+            data,
+            options,
+            budget.every,
+            horizons=(budget.updates, in_time[player.name]),
+            beam=beam,
+        )
+        for seed in seeds
+        for player in players
+    ]
+    for run in runs:
+        run.save()
+    report = data_report(data)
+    conditions = Conditions(
+        corpus=out.name,
+        languages=tuple(report["languages"]),
+        pairs=report["raw"]["kept"],
+        seeds=tuple(seeds),
+        budget=budget,
+        beam=beam,
+        options=tuple(options),
+        trivial=_trivial(data, *report["languages"]),
+        signatures=signatures(_lines(data, "test", report["languages"][1])),
+        device=measured["device"],
+        versions={"python": platform.python_version(), **installed(_TOOLS)},
+    )
+
+    def write_report() -> None:
+        missing = [_name(run) for run in runs if not has_begun(run)]
+        write(out, conditions, collect(players, runs, costs, budget.updates, in_time), missing)
+
+    print(f"3/4 training: {len(runs)} runs, {jobs} at a time, in {out / RUNS}", flush=True)
+    times = {name: cost.time for name, cost in costs.items()}
+    failed = finish_all(runs, times, jobs, gpus, after_each=write_report)
+    print(f"4/4 report: {out / TABLE}, {FIGURES}, {CURVES}, {BARS}", flush=True)
+    write_report()
+    return [_name(run) for run in failed]
+
+
+def _name(run: Run) -> str:
+    return f"{run.contender}, seed {run.seed}"
+
+
+def measured_costs(
+    data: Path, path: Path, players: Sequence[Contender], options: Sequence[str], threads: int
+) -> dict[str, Any]:
+    """Return `costs.Costs` of all players as JSON; what `path` has of it is not measured again."""
+    shared = ["--user-dir", str(USER_DIR), "--task", TASK, *options]
+    there: dict[str, Any] = {}
+    if path.exists():
+        there = read_json(path, made_by="recipes/compare.sh")
+        if there["shared"] != shared:
+            there = {}
+    known = there.get("options", {})
+    new = [player for player in players if known.get(player.name) != list(player.options)]
+    if not new:
+        print(f"  already there, {path}", flush=True)
+        return there
+    plain = next(player for player in players if player.name == PLAIN)
+    measured = path.with_name(f".new-{path.name}")
+    # A process of its own gives back a GPU's memory.
+    command = [sys.executable, "-m", "recipes.comparison.costs", str(data / "bin")]
+    command += ["--out", str(measured), "--baseline", shlex.join([plain.name, *plain.options])]
+    for player in new:
+        if player is not plain:
+            command += ["--method", shlex.join([player.name, *player.options])]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    if subprocess.run([*command, "--", *shared], env=environment).returncode != 0:
+        raise RecipeError("the costs of the methods could not be measured")
+    found = read_json(measured, made_by="recipes/compare.sh")
+    for name in ("methods", "options"):
+        found[name] = there.get(name, {}) | found[name]
+    write_json(found, path)
+    measured.unlink()
+    return found
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs at hand, as CUDA_VISIBLE_DEVICES names them."""
+    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is not None:
+        return [gpu for gpu in asked.split(",") if gpu]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def _lines(data: Path, split: str, lang: str) -> list[str]:
+    return list(read_lines(data / "raw" / f"{split}.{lang}"))
+
+
+def _trivial(data: Path, source: str, target: str) -> dict[str, tuple[float, float]]:
+    """Return BLEU and chrF of translators that need no training."""
+    test = _lines(data, "test", source)
+    systems = {
+        "the nearest training sentence": nearest_translations(
+            _lines(data, "train", source), _lines(data, "train", target), test
+        ),
+        "a copy of the source": test,
+    }
+    scores = {name: score(found, _lines(data, "test", target)) for name, found in systems.items()}
+    return {name: (found.bleu, found.chrf) for name, found in scores.items()}
+
+
+def write(
+    out: Path, conditions: Conditions, results: Sequence[Result], missing: Sequence[str]
+) -> None:
+    """Write tables and pictures; the table as JSON last, so that where it is, all is."""
+    if not any(result.logs for result in results):
+        return
+    with written_whole(out / TABLE) as temporary:
+        temporary.write_text(markdown(conditions, results, missing), encoding="utf-8")
+    plot_curves(results, f"{conditions.corpus}: mean over seeds, and range", out / CURVES)
+    plot_bars(results, f"{conditions.corpus}: against plain training", out / BARS)
+    methods = [result.as_json() for result in results]
+    write_json(asdict(conditions) | {"missing": list(missing), "methods": methods}, out / FIGURES)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="recipes.comparison",
+        description="Compare methods on one corpus.",
+        usage="%(prog)s DATA OUT [options] -- options of fairseq-train",
+    )
+    parser.add_argument("data", type=Path, metavar="DATA", help="directory made by data_prep")
+    parser.add_argument("out", type=Path, metavar="OUT", help="where the results go")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        required=True,
+        metavar="METHOD",
+        help="presets, with changes to them after commas: salt,--dropout-masks=shared",
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, required=True, metavar="N")
+    parser.add_argument("--updates", type=int, required=True, metavar="N")
+    parser.add_argument(
+        "--time", type=int, required=True, metavar="N", help="equal time, in plain updates"
+    )
+    parser.add_argument("--every", type=int, required=True, metavar="N", help="save, and validate")
+    parser.add_argument("--beam", type=int, default=5, metavar="N")
+    parser.add_argument("--jobs", type=int, metavar="N", help="trainings at a time")
+    # argparse itself takes no list of arguments after options.
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    args, options = parser.parse_args(words[:end]), words[end + 1 :]
+    budget = Budget(args.updates, args.time, args.every)
+    missing = compare(
+        args.data, args.out, args.methods, args.seeds, budget, options, args.beam, args.jobs
+    )
+    if (args.out / TABLE).exists():
+        print("\n" + (args.out / TABLE).read_text("utf-8"))
+    if missing:
+        raise RecipeError(
+            f"{len(missing)} runs failed: {'; '.join(missing)}; see {OUTPUT} in their directories,"
+            " and run the same command again"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(run_main("recipes.comparison", _main))

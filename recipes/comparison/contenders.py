@@ -1,0 +1,69 @@
+"""What is compared: a preset's name, with changes to it or without."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recipes.errors import RecipeError
+from recipes.methods import name_of
+
+PRESETS = Path(__file__).parents[1] / "presets"
+PLAIN = "transformer"
+
+_CHANGE = re.compile(r"--[a-z][a-z-]*(=[\w.+-]+)?", re.ASCII)  # it becomes part of a path
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method with its settings.
+
+    :param name: as the user wrote it, `salt` or `salt,--dropout-masks=shared`.
+    :param label: what to call it in a table.
+    :param options: of fairseq-train.
+    """
+
+    name: str
+    label: str
+    options: tuple[str, ...]
+
+
+def contender(name: str) -> Contender:
+    """Return what a name stands for: a preset, then options that change it, after commas.
+
+    Raises RecipeError if there is no such preset, or if what follows is not an option.
+    """
+    preset, *changes = name.split(",")
+    path = PRESETS / f"{preset}.txt"
+    if path.parent != PRESETS or not path.is_file():
+        known = ", ".join(sorted(path.stem for path in PRESETS.glob("*.txt")))
+        raise RecipeError(f"METHODS: {preset!r} is not a preset; there are {known}")
+    for change in changes:
+        if not _CHANGE.fullmatch(change):
+            raise RecipeError(
+                f"METHODS: {name}: {change!r} is not of the form --option=value or --option"
+            )
+    return Contender(name, _label(preset, changes), (*read_preset(path), *changes))
+
+
+def contenders(names: Sequence[str]) -> list[Contender]:
+    """Return what the names stand for; plain training comes first, asked for or not."""
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise RecipeError(f"METHODS: {', '.join(sorted(twice))} is there twice")
+    return [contender(name) for name in (PLAIN, *(name for name in names if name != PLAIN))]
+
+
+def read_preset(path: Path) -> list[str]:
+    """Return the options in a file of `recipes/presets`, as a shell would split them."""
+    return shlex.split(path.read_text("utf-8"), comments=True)
+
+
+def _label(preset: str, changes: Sequence[str]) -> str:
+    if preset == PLAIN:
+        method = "plain"
+    else:
+        criterion, *variant = preset.split("-")
+        method = ", ".join([name_of(criterion), *variant])
+    return ", ".join([method, *(change[2:].replace("=", " ") for change in changes)])
