@@ -49,7 +49,7 @@ optimisation=(
 )
 validation=(
   --eval-bleu --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
-  --eval-bleu-detok moses --eval-bleu-remove-bpe --max-tokens-valid 4000
+  --eval-bleu-detok moses --eval-bleu-remove-bpe --max-tokens-valid 4000 --log-interval 10
 )
 # --------------------------------------------------------------------------------------------------
 

@@ -71,6 +71,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads}
 [[ $corpus =~ ^(de|fr|vi)-en$ ]] || fail "CORPUS=$corpus: allowed is de-en, fr-en, vi-en"
 [[ -d fairseq_adv && -d recipes ]] || fail "run it from the root of the repository"
 command -v "$python" >/dev/null || fail "PYTHON=$python: no such command"
+keep_memory
 claim "$out"
 
 # ---- Time ----------------------------------------------------------------------------------------

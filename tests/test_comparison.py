@@ -24,7 +24,7 @@ from recipes.comparison.table import Conditions, markdown, over_seeds, significa
 from recipes.errors import RecipeError
 from recipes.evaluate import score
 from recipes.files import LOG, SCORES, TRANSLATIONS, write_json, write_table
-from recipes.training_log import parse_log
+from recipes.training_log import TrainingLog, parse_log
 
 # ---- Who takes part ------------------------------------------------------------------------------
 
@@ -370,6 +370,15 @@ def test_everything_is_written(story: tuple[list[Result], Conditions], tmp_path:
     assert salt["equal_updates"]["bleu"]["by_seed"] == {"1": equal.bleu.by_seed[1]}
     assert salt["equal_updates"]["bleu_p"] == {"1": equal.bleu_p[1]}
     assert salt["gauges"]["interaction"] == pytest.approx(0.4)
+
+
+def test_a_training_too_short_for_the_log_is_drawn_all_the_same(
+    story: tuple[list[Result], Conditions], tmp_path: Path
+) -> None:
+    results, conditions = story
+    short = {1: TrainingLog(train=[], valid=results[0].logs[1].valid)}
+    write(tmp_path, conditions, [replace(result, logs=short) for result in results], [])
+    assert (tmp_path / "table.json").exists()
 
 
 def test_nothing_is_written_before_there_is_something(

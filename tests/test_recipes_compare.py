@@ -1,14 +1,21 @@
-"""`recipes/compare.sh`, with a stand-in for python: data, and what the comparison is told."""
+"""`recipes/compare.sh`: with a stand-in for python, what it tells the comparison; and for real."""
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "recipes" / "compare.sh"
+from tests.data_prep_fixtures import SENTENCES, tree
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "recipes" / "compare.sh"
 
 # Stands for the modules that the recipe calls: writes down with which words and environment.
 STAND_IN = """#!/bin/bash
@@ -29,19 +36,23 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def recipe(root: Path, *arguments: str, **variables: str) -> tuple[int, str]:
-    """Run the script; return exit status and what it said."""
+def start(root: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     inherited = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
-    process = subprocess.run(
+    return subprocess.Popen(
         ["bash", SCRIPT, *arguments],
         cwd=root,
         env=inherited | {"PYTHON": str(root / "python")} | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
     )
-    return process.returncode, process.stdout
+
+
+def recipe(root: Path, *arguments: str, **variables: str) -> tuple[int, str]:
+    """Run the script; return exit status and what it said."""
+    process = start(root, *arguments, **variables)
+    said, _ = process.communicate(timeout=900)
+    return process.returncode, said
 
 
 def calls(root: Path) -> dict[str, list[str]]:
@@ -157,3 +168,66 @@ def test_wrong_arguments(
     assert said.startswith(f"compare: error: {message}")
     assert len(said.splitlines()) == 1
     assert not (root / "results").exists()
+
+
+TINY = [
+    *("--encoder-layers", "1", "--encoder-embed-dim", "8", "--encoder-ffn-embed-dim", "8"),
+    *("--decoder-layers", "1", "--decoder-embed-dim", "8", "--decoder-ffn-embed-dim", "8"),
+    *("--encoder-attention-heads", "2", "--decoder-attention-heads", "2"),
+    *("--log-interval", "1", "--cpu"),
+]
+
+
+@pytest.mark.slow
+def test_two_text_files_become_a_table_also_after_a_kill(tmp_path: Path) -> None:
+    """The real thing: data, costs, two trainings, translations, tables and pictures."""
+    for name in ("fairseq_adv", "recipes", "data_prep"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for lang, patterns in SENTENCES.items():
+        lines = [patterns[i % 3].format(f"{i}.") for i in range(60)]
+        (tmp_path / f"text.{lang}").write_text("\n".join(lines) + "\n", "utf-8")
+    settings = {
+        "PYTHON": sys.executable,
+        "TEXT": "text.de text.en",
+        "DATA_ARGS": "--bpe-merges 40",
+        "METHODS": "freeat",
+        "SEEDS": "1",
+        "UPDATES": "4",
+        "EVERY": "2",
+        "JOBS": "1",
+    }
+    arguments = ("--", *TINY)
+    out = tmp_path / "results" / "compare" / "text"
+
+    process = start(tmp_path, *arguments, **settings)
+    deadline = time.monotonic() + 600
+    while not (out / "runs/freeat/seed-1/training.log").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert recipe(tmp_path, *arguments, **settings) == (
+        1,
+        "compare: error: another run is at work in results/compare/text\n",
+    )
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert "[1/2] transformer, seed 1: BLEU" in said
+    assert "the same command continues" in said
+    # There is a table of what is there.
+    assert "**Missing:** freeat, seed 1." in (out / "table.md").read_text("utf-8")
+
+    status, said = recipe(tmp_path, *arguments, **settings)
+    assert status == 0, said
+    assert "1 of 2 runs: already there" in said
+    assert (out / "table.md").read_text("utf-8").strip() in said
+    table = json.loads((out / "table.json").read_text("utf-8"))
+    plain, freeat = table["methods"]
+    assert table["missing"] == []
+    assert plain["equal_time"]["updates"] == 8
+    assert freeat["equal_updates"]["bleu"]["by_seed"].keys() == {"1"}
+    assert freeat["time"] > 0 and freeat["memory"] > 0
+    assert freeat["gauges"].keys() >= {"adv_loss", "delta_norm"}
+    before = tree(out)
+    status, said = recipe(tmp_path, *arguments, **settings)
+    assert status == 0, said
+    assert "2 of 2 runs: already there" in said
+    assert {name for name, content in tree(out).items() if content != before.get(name)} == set()

@@ -178,8 +178,9 @@ def write(
         return
     with written_whole(out / TABLE) as temporary:
         temporary.write_text(markdown(conditions, results, missing), encoding="utf-8")
-    plot_curves(results, f"{conditions.corpus}: mean over seeds, and range", out / CURVES)
-    plot_bars(results, f"{conditions.corpus}: against plain training", out / BARS)
+    title = f"{conditions.corpus}, {conditions.pairs['train']:,} training pairs"
+    plot_curves(results, conditions.budget, f"{title}: mean over seeds, and range", out / CURVES)
+    plot_bars(results, title, out / BARS)
     methods = [result.as_json() for result in results]
     write_json(asdict(conditions) | {"missing": list(missing), "methods": methods}, out / FIGURES)
 

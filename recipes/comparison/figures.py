@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from recipes.comparison.plan import Budget
 from recipes.comparison.results import Outcome, OverSeeds, Result
 from recipes.files import written_whole
 from recipes.plot import GREY, STYLE, smooth
@@ -23,8 +24,10 @@ _COLOURS = (
 _LINES = ("-", "--", ":")
 
 
-def plot_curves(results: Sequence[Result], title: str, path: Path) -> None:
+def plot_curves(results: Sequence[Result], budget: Budget, title: str, path: Path) -> None:
     """Draw dev BLEU over updates and over time, and the losses: means over seeds, with their range.
+
+    Dotted lines are where the methods are compared.
 
     The file is a PNG, written whole or not at all.
     """
@@ -57,11 +60,12 @@ def plot_curves(results: Sequence[Result], title: str, path: Path) -> None:
             axes.set_xlabel(x)
             axes.set_ylabel(y)
             axes.set_xlim(left=0)
-        for axes in (bleu, in_time):
+        for axes, compared in ((bleu, budget.updates), (in_time, budget.time)):
             axes.set_ylim(bottom=0)
+            axes.axvline(compared, color=GREY, linestyle=":", linewidth=1.2)
         for axes in (dev, train):
             _leave_out_the_beginning(axes)
-        bleu.legend(loc="lower right", ncols=1 + len(drawn) // 6)
+        figure.legend(loc="outside lower left", ncols=5)
         with written_whole(path) as temporary:
             figure.savefig(temporary, dpi=130)
 
@@ -127,6 +131,9 @@ def _look(number: int) -> dict[str, Any]:
 def _leave_out_the_beginning(axes: Axes) -> None:
     """Set the limits so that the fall from a uniform prediction does not flatten all the rest."""
     curves = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
+    curves = [curve for curve in curves if curve.size]
+    if not curves:  # too few updates for the log
+        return
     low = min(curve.min() for curve in curves)
     late = max(curve[len(curve) // 3 :].max() for curve in curves)
     axes.set_ylim(low - 0.05 * (late - low), late + 0.05 * (late - low))
@@ -157,4 +164,5 @@ def _bars(axes: Axes, results: Sequence[Result], metric: str) -> None:
     axes.set_yticks(range(len(results)), [result.contender.label for result in results])
     axes.set_ylim(len(results) - 0.4, -0.6)  # the first one on top
     axes.grid(axis="y", visible=False)
-    axes.legend(loc="best")
+    if metric == "BLEU":
+        axes.legend(loc="best")

@@ -148,7 +148,7 @@ def plan_run(
         *("--save-interval-updates", str(every), "--validate-interval-updates", str(every)),
         *("--save-interval", "1000000", "--validate-interval", "1000000"),  # not by epochs
         *("--no-epoch-checkpoints", "--keep-interval-updates", "1"),
-        *("--log-format", "json", "--log-interval", "10"),
+        *("--log-format", "json"),
     )
     digest = hashlib.sha256((data / "bin" / "stage.json").read_bytes()).hexdigest()
     return Run(
