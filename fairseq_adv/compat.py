@@ -6,6 +6,8 @@ it. They change faults only, never a result that was right.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from fairseq.data import data_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.models import distributed_fairseq_model
 from fairseq.models.ema.ema import EMA
+from fairseq.tasks import FairseqTask
 from omegaconf import AnyNode, DictConfig, ListConfig
 from omegaconf.base import ContainerMetadata, Metadata
 
@@ -32,6 +35,7 @@ def apply() -> None:
         average_every_layer,
         average_shared_parameters_once,
         tell_tasks_of_checkpoints,
+        resume_with_the_same_batches,
     ):
         if patch not in _applied:
             _applied.add(patch)
@@ -170,3 +174,32 @@ def tell_tasks_of_checkpoints() -> None:
 
     # fairseq keeps the best score as an attribute of this name, and resets it there.
     checkpoint_utils.save_checkpoint = telling
+
+
+def resume_with_the_same_batches() -> None:
+    """Go on in the middle of any epoch with the batches that were cut off, not with others.
+
+    A training makes its batches when it starts and shuffles them anew for each epoch. They are made
+    in an order drawn from `seed + epoch`: one that is resumed in another epoch than the first would
+    make others, so that the rest of that epoch repeats some sentences and leaves out as many, and
+    the model is not that of the uninterrupted run. Cause: `FairseqTask.get_batch_iterator`. Test:
+    test_a_training_resumed_in_a_later_epoch_is_the_uninterrupted_one.
+    """
+    get_batch_iterator = FairseqTask.get_batch_iterator
+    signature = inspect.signature(get_batch_iterator)
+
+    @functools.wraps(get_batch_iterator)
+    def of_the_first_epoch(self: Any, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        call = signature.bind(self, dataset, *args, **kwargs)
+        call.apply_defaults()
+        given = call.arguments
+        made_for_each_epoch = given["disable_iterator_cache"] or given["update_epoch_batch_itr"]
+        if made_for_each_epoch or not self.can_reuse_epoch_itr(dataset):
+            return get_batch_iterator(*call.args, **call.kwargs)
+        seed = given["seed"]
+        given["seed"] = seed + 1 - given["epoch"]  # it adds the epoch
+        batches = get_batch_iterator(*call.args, **call.kwargs)
+        batches.seed = seed  # which shuffles them
+        return batches
+
+    FairseqTask.get_batch_iterator = of_the_first_epoch

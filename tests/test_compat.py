@@ -184,3 +184,27 @@ def test_every_worker_is_told_of_a_checkpoint(tmp_path: Path) -> None:
     config.no_save = True
     checkpoint_utils.save_checkpoint(config, Trainer(), None, None)
     assert told == [1]
+
+
+@pytest.mark.parametrize("criterion", ["label_smoothed_cross_entropy", "freeat"])
+def test_a_training_resumed_in_a_later_epoch_is_the_uninterrupted_one(
+    criterion: str, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An epoch has four updates, of FreeAT eight: ten end in the middle of the third, or second."""
+    options = ["--max-tokens", "250", "--disable-validation"]
+
+    def run(name: str, updates: int) -> int:
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            training.run_training(
+                *(toy_data, tmp_path / name, *options, "--max-update", str(updates)),
+                criterion=criterion,
+            )
+        return int(training.log_of(caplog.records)[-1]["epoch"])
+
+    assert run("stopped", 10) > 1
+    run("stopped", 14)
+    run("straight", 14)
+    ours, theirs = (training.parameters(tmp_path / name) for name in ("stopped", "straight"))
+    for name, value in theirs.items():
+        assert torch.equal(ours[name], value), name
