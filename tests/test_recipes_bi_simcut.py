@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from fairseq_cli import preprocess, train
 
 from data_prep import binarize
 from data_prep.__main__ import main
+from tests import shell
 from tests.data_prep_fixtures import prepare_files, tree, write_texts
 
 ROOT = Path(__file__).parents[1]
@@ -160,24 +160,14 @@ exit 143
 def start(
     python: Path | str, *arguments: str | Path, cwd: Path = ROOT, **variables: str
 ) -> "subprocess.Popen[str]":
-    inherited = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
-    return subprocess.Popen(
-        ["bash", SCRIPT, *arguments],
-        cwd=cwd,
-        env=inherited | {"PYTHON": str(python), "OMP_NUM_THREADS": "1"} | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return shell.start("bi-simcut.sh", cwd, *arguments, PYTHON=str(python), **variables)
 
 
 def recipe(
     python: Path | str, *arguments: str | Path, cwd: Path = ROOT, **variables: str
 ) -> tuple[int, str]:
     """Run the script; return exit status and what it said."""
-    process = start(python, *arguments, cwd=cwd, **variables)
-    said, _ = process.communicate(timeout=300)
-    return process.returncode, said
+    return shell.run("bi-simcut.sh", cwd, *arguments, PYTHON=str(python), **variables)
 
 
 def train_here(command: list[str], *more: str) -> None:
@@ -289,12 +279,7 @@ MODULES = ["data_prep", "recipes.watch", "recipes.watch", "recipes.evaluate"]
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A directory that looks like the repository's root."""
-    for name in ("fairseq_adv", "recipes"):
-        (tmp_path / name).mkdir()
-    python = tmp_path / "python"
-    python.write_text(STAND_IN)
-    python.chmod(0o755)
-    return tmp_path
+    return shell.make_root(tmp_path, STAND_IN)
 
 
 def pretend(root: Path, *more: str, **variables: str) -> tuple[int, str]:

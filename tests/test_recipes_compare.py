@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests import shell
 from tests.data_prep_fixtures import SENTENCES, tree
 
 ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "recipes" / "compare.sh"
 
 # Stands for the modules that the recipe calls: writes down with which words and environment.
 STAND_IN = """#!/bin/bash
@@ -28,31 +26,12 @@ shift 2
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A directory that looks like the repository's root."""
-    for name in ("fairseq_adv", "recipes"):
-        (tmp_path / name).mkdir()
-    python = tmp_path / "python"
-    python.write_text(STAND_IN)
-    python.chmod(0o755)
-    return tmp_path
-
-
-def start(root: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    inherited = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
-    return subprocess.Popen(
-        ["bash", SCRIPT, *arguments],
-        cwd=root,
-        env=inherited | {"PYTHON": str(root / "python")} | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return shell.make_root(tmp_path, STAND_IN)
 
 
 def recipe(root: Path, *arguments: str, **variables: str) -> tuple[int, str]:
     """Run the script; return exit status and what it said."""
-    process = start(root, *arguments, **variables)
-    said, _ = process.communicate(timeout=900)
-    return process.returncode, said
+    return shell.run("compare.sh", root, *arguments, **variables)
 
 
 def calls(root: Path) -> dict[str, list[str]]:
@@ -199,7 +178,7 @@ def test_two_text_files_become_a_table_also_after_a_kill(tmp_path: Path) -> None
     arguments = ("--", *TINY)
     out = tmp_path / "results" / "compare" / "text"
 
-    process = start(tmp_path, *arguments, **settings)
+    process = shell.start("compare.sh", tmp_path, *arguments, **settings)
     deadline = time.monotonic() + 600
     while not (out / "runs/freeat/seed-1/training.log").exists() and time.monotonic() < deadline:
         time.sleep(0.2)

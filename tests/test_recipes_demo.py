@@ -1,7 +1,6 @@
 """demo.sh with a stand-in for python: what it calls, what it reuses, how it is interrupted."""
 
 import fcntl
-import os
 import signal
 import subprocess
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 from fairseq import options
 
-from tests import training
+from tests import shell, training
 
 SCRIPT = Path(__file__).parents[1] / "recipes" / "demo.sh"
 
@@ -37,31 +36,16 @@ esac
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A directory that looks like the repository's root."""
-    for name in ("fairseq_adv", "recipes"):
-        (tmp_path / name).mkdir()
-    python = tmp_path / "python"
-    python.write_text(STAND_IN)
-    python.chmod(0o755)
-    return tmp_path
+    return shell.make_root(tmp_path, STAND_IN)
 
 
 def start(root: Path, **variables: str) -> "subprocess.Popen[str]":
-    inherited = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
-    return subprocess.Popen(
-        ["bash", SCRIPT],
-        cwd=root,
-        env=inherited | {"PYTHON": str(root / "python")} | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return shell.start("demo.sh", root, **variables)
 
 
 def demo(root: Path, **variables: str) -> tuple[int, str]:
     """Run the script; return exit status and what it said."""
-    process = start(root, **variables)
-    said, _ = process.communicate(timeout=60)
-    return process.returncode, said
+    return shell.run("demo.sh", root, **variables)
 
 
 def calls(root: Path) -> list[str]:

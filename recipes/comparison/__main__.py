@@ -20,7 +20,7 @@ from recipes.comparison.figures import plot_bars, plot_curves
 from recipes.comparison.plan import RUNS, TASK, USER_DIR, Budget, Run, plan_run
 from recipes.comparison.pool import OUTPUT, finish_all, threads
 from recipes.comparison.results import Result, collect
-from recipes.comparison.run import has_begun
+from recipes.comparison.run import is_finished
 from recipes.comparison.table import Conditions, markdown
 from recipes.errors import RecipeError, run_main
 from recipes.evaluate import score, signatures
@@ -94,7 +94,7 @@ def compare(
     )
 
     def write_report() -> None:
-        missing = [_name(run) for run in runs if not has_begun(run)]
+        missing = [_name(run) for run in runs if not is_finished(run)]
         write(out, conditions, collect(players, runs, costs, budget.updates, in_time), missing)
 
     print(f"3/4 training: {len(runs)} runs, {jobs} at a time, in {out / RUNS}", flush=True)
@@ -110,7 +110,7 @@ def _name(run: Run) -> str:
 
 
 def measured_costs(
-    data: Path, path: Path, players: Sequence[Contender], options: Sequence[str], threads: int
+    data: Path, path: Path, players: Sequence[Contender], options: Sequence[str], cpu_threads: int
 ) -> dict[str, Any]:
     """Return `costs.Costs` of all players as JSON; what `path` has of it is not measured again."""
     shared = ["--user-dir", str(USER_DIR), "--task", TASK, *options]
@@ -132,7 +132,7 @@ def measured_costs(
     for player in new:
         if player is not plain:
             command += ["--method", shlex.join([player.name, *player.options])]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    environment = os.environ | {"OMP_NUM_THREADS": str(cpu_threads)}
     if subprocess.run([*command, "--", *shared], env=environment).returncode != 0:
         raise RecipeError("the costs of the methods could not be measured")
     found = read_json(measured, made_by="recipes/compare.sh")
