@@ -12,6 +12,7 @@ medians over the rounds count. Gauges are off: they are measured in few updates.
 """
 
 import argparse
+import gc
 import itertools
 import logging
 import math
@@ -127,6 +128,7 @@ def measure(
         with progress(None, "costs", "round", total=rounds * len(settings)) as bar:
             for name, setting in settings.items():
                 cost = costs[name] = _cost(setting, plain, peak, rounds, bar)
+                gc.collect()  # a trainer and its model refer to each other
                 bar.write(
                     f"{name}: {cost.time:.2f} times the time of an update of {baseline},"
                     f" {cost.memory:.2f} times the memory"
