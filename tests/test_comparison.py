@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sacrebleu
 
-from recipes.comparison.__main__ import write
+from recipes.comparison.__main__ import compare, write
 from recipes.comparison.contenders import PRESETS, contender, contenders
 from recipes.comparison.costs import Cost
 from recipes.comparison.plan import Budget, Run, plan_run
@@ -147,6 +147,23 @@ def test_a_run_may_become_longer_but_not_another(tmp_path: Path, data: Path) -> 
 def test_options_that_differ_from_run_to_run(tmp_path: Path, data: Path, option: str) -> None:
     with pytest.raises(RecipeError, match=f"{option}: leave it out; the comparison sets it"):
         planned(tmp_path, data, options=[option, "1"])
+
+
+@pytest.mark.parametrize(
+    ("seeds", "jobs", "message"),
+    [
+        ([1], 0, "--jobs 0: allowed is 1, 2, 3, ..."),
+        ([1], -1, "--jobs -1: allowed is 1, 2, 3, ..."),
+        ([1, 2, 1], None, "--seeds 1 2 1: one is there twice"),
+    ],
+)
+def test_runs_that_could_not_be_done(
+    seeds: list[int], jobs: int | None, message: str, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        compare(data, tmp_path / "out", ["salt"], seeds, Budget(10, 20, 5), ["--cpu"], 5, jobs)
+    assert str(caught.value) == message
+    assert not (tmp_path / "out").exists()
 
 
 # ---- What comes out ------------------------------------------------------------------------------

@@ -54,6 +54,10 @@ def compare(
     :param jobs: trainings at a time; None is one per GPU or, without, one per core.
     Returns what is missing, because its training failed.
     """
+    if jobs is not None and jobs < 1:  # nothing would ever begin
+        raise RecipeError(f"--jobs {jobs}: allowed is 1, 2, 3, ...")
+    if len(set(seeds)) < len(seeds):  # two runs would train in one directory
+        raise RecipeError(f"--seeds {' '.join(map(str, seeds))}: one is there twice")
     players = contenders(methods)
     gpus = [] if "--cpu" in options else _gpus()
     jobs = jobs or len(gpus) or cores()
