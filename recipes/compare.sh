@@ -30,9 +30,10 @@
 set -euo pipefail
 
 # ---- Hyper-parameters ----------------------------------------------------------------------------
-# A low-resource setting, in which some hours of two cores are enough for three seeds.
-data_args=${DATA_ARGS---max-words 15 --train-pairs 4000 --bpe-merges 3000}
-updates=${UPDATES:-1200}
+# A low-resource setting, in which plain training overfits and some hours of two cores are enough for
+# three seeds.
+data_args=${DATA_ARGS---max-words 15 --train-pairs 2000 --bpe-merges 2000}
+updates=${UPDATES:-1600}
 every=${EVERY:-200}
 beam=5
 

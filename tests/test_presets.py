@@ -34,9 +34,10 @@ def test_a_preset_is_made_of_known_options(preset: Path) -> None:
     assert parsed(*words(preset)).criterion == criterion
 
 
-def test_salts_preset_is_the_default_with_less_weight() -> None:
+def test_salts_preset_is_the_default_with_less_weight_and_fewer_games() -> None:
     (active,) = (preset for preset in PRESETS if preset.stem == "salt")
-    assert vars(parsed(*words(active), "--adv-weight", "1.0")) == vars(parsed())
+    back = ["--adv-weight", "1.0", "--adv-interval", "1"]
+    assert vars(parsed(*words(active), *back)) == vars(parsed())
 
 
 def test_the_papers_preset_has_the_papers_numbers() -> None:
