@@ -37,8 +37,13 @@ def say(message: str) -> None:
 
 def sha256_of(path: Path) -> str:
     """Return the hexadecimal sha256 of a file's content."""
+    return digest_of(path, "sha256")
+
+
+def digest_of(path: Path, algorithm: str) -> str:
+    """Return a hexadecimal digest of a file's content, by an algorithm of hashlib."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
 def run_stage(path: Path, key: Mapping[str, Any], build: Callable[[Path], dict[str, Any]]) -> Stage:
