@@ -4,7 +4,7 @@ VENV := .venv
 CORPUS ?= libreoffice-help-de-en
 METHOD ?= salt
 ARGS ?=
-DEB ?=
+ARCHIVE ?=
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)
@@ -22,15 +22,15 @@ $(ENVIRONMENT): requirements.txt
 	@recipes/environment.sh $(VENV)
 	@touch $@
 
-demo: $(ENVIRONMENT) ## corpus, BPE, training, translation, scores, a plot (METHOD=, CORPUS=, DEB=)
-	@PYTHON=python METHOD="$(METHOD)" CORPUS="$(CORPUS)" DEB="$(DEB)" recipes/demo.sh
+demo: $(ENVIRONMENT) ## corpus, BPE, training, translation, scores, a plot (METHOD=, CORPUS=, ARCHIVE=)
+	@PYTHON=python METHOD="$(METHOD)" CORPUS="$(CORPUS)" ARCHIVE="$(ARCHIVE)" recipes/demo.sh
 
 # What is set on make's command line is in the recipe's environment: see its header.
 compare: $(ENVIRONMENT) ## methods on one corpus (CORPUS= or TEXT=, METHODS=, SEEDS=, UPDATES=, JOBS=)
 	@PYTHON=python recipes/compare.sh -- $(ARGS)
 
-data: $(ENVIRONMENT) ## prepare a corpus: make data CORPUS=libreoffice-help-fr-en ARGS="--max-words 50"
-	@python -m data_prep $(CORPUS) $(ARGS)
+data: $(ENVIRONMENT) ## prepare a corpus (CORPUS=, ARCHIVE=, ARGS="--max-words 50")
+	@python -m data_prep $(CORPUS) $(if $(ARCHIVE),--archive $(ARCHIVE)) $(ARGS)
 
 test: $(ENVIRONMENT) ## run the tests (minutes)
 	@python -m pytest $(ARGS)

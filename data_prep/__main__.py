@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,7 +16,7 @@ from data_prep.bidirectional import both_directions
 from data_prep.corpora import CORPORA
 from data_prep.errors import DataPrepError
 from data_prep.parallel import cores
-from data_prep.pipeline import Options, Pipeline
+from data_prep.pipeline import Pipeline
 from data_prep.raw import Selection
 from data_prep.stages import say
 from data_prep.summary import summary
@@ -46,9 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare(args: argparse.Namespace, out: Path) -> str:
-    options = Options(Selection(args.max_words, args.train_pairs), args.bpe_merges)
     corpus = CORPORA[args.corpus].load(args, out)
-    return summary(Pipeline(args.corpus, corpus, options, out, args.workers).run(), out)
+    preparation = corpus.preparation
+    if args.bpe_merges:
+        preparation = replace(preparation, bpe_merges=args.bpe_merges)
+    if args.joined_dictionary:
+        preparation = replace(preparation, joined_dictionary=True)
+    selection = Selection(args.max_words, args.train_pairs)
+    pipeline = Pipeline(args.corpus, corpus, preparation, selection, out, args.workers)
+    return summary(pipeline.run(), out)
 
 
 def _prepare_both_directions(args: argparse.Namespace, data: Path) -> str:
@@ -125,8 +132,14 @@ def _add_common_options(parser: argparse.ArgumentParser, name: str) -> None:
         "--bpe-merges",
         type=positive,
         metavar="N",
-        default=10000,
-        help="merge operations of the joint byte-pair encoding (default: %(default)s)",
+        help="merge operations of the joint byte-pair encoding (default: the corpus' own, 10,000;"
+        " 32,000 for WMT)",
+    )
+    parser.add_argument(
+        "--joined-dictionary",
+        action="store_true",
+        help="one dictionary for both languages, which --share-all-embeddings needs, where the"
+        " corpus' reference has one for each (IWSLT's)",
     )
 
 

@@ -56,7 +56,7 @@ def download_packages(packages: Sequence[str], directory: Path) -> tuple[Path, .
 def _apt_download(packages: Sequence[str], directory: Path) -> None:
     by_hand = (
         f"get the .deb files of {' and '.join(packages)} from Debian's package pages on the web"
-        " and give each with --deb"
+        " and give them with --archive (make: ARCHIVE=)"
     )
     apt = shutil.which("apt-get")
     if apt is None:

@@ -31,7 +31,12 @@ def both_directions(data: Path, workers: int) -> Stage:
     """
     languages = _languages(data)
     bpe = data / "bpe"
-    dictionary = data / "bin" / f"dict.{languages[0]}.txt"
+    dictionary, theirs = (data / "bin" / f"dict.{lang}.txt" for lang in languages)
+    if dictionary.read_bytes() != theirs.read_bytes():
+        raise DataPrepError(
+            f"{data}: has a dictionary for each language, and both directions at once need one for"
+            " both: prepare it anew with --joined-dictionary"
+        )
     inputs = [bpe / f"{split}.{lang}" for split in SPLITS for lang in languages]
     key = {
         "inputs": {path.name: sha256_of(path) for path in (*inputs, dictionary)},

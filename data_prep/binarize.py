@@ -20,16 +20,22 @@ def binarize(
     workers: int,
     splits: Iterable[str] = SPLITS,
     dictionary: Path | None = None,
+    joined: bool = True,
+    size: int | None = None,
 ) -> dict[str, Any]:
-    """Fill ``directory`` with a joint dictionary and indexed data; fairseq's words go to ``log``.
+    """Fill ``directory`` with dictionaries and indexed data; fairseq's words go to ``log``.
 
-    The dictionary is a copy of ``dictionary`` or, if that is None, made of the words in train.
+    A dictionary has at most ``size`` entries, or all. If ``joined`` both languages have the same
+    one. It is a copy of ``dictionary`` or, if that is None, made of the words in train.
     Raises DataPrepError with fairseq's last words if it fails.
     """
-    command = [sys.executable, "-m", "fairseq_cli.preprocess", "--joined-dictionary"]
+    command = [sys.executable, "-m", "fairseq_cli.preprocess"]
+    command += ["--joined-dictionary"] if joined else []
     command += ["--source-lang", languages[0], "--target-lang", languages[1]]
     for split in splits:
         command += [f"--{split}pref", str(bpe / split)]
+    if size is not None:
+        command += ["--nwordssrc", str(size), "--nwordstgt", str(size)]
     if dictionary is not None:
         command += ["--srcdict", str(dictionary)]
     command += ["--destdir", str(directory), "--workers", str(workers)]
@@ -43,5 +49,9 @@ def binarize(
         raise DataPrepError(f"fairseq-preprocess failed (all of it in {log}):\n{tail}")
     # fairseq's copy of the log holds the time of day; without it equal inputs give equal files.
     (directory / LOG).unlink(missing_ok=True)
-    written = (directory / f"dict.{languages[0]}.txt").read_text(encoding="utf-8")
-    return {"dictionary": written.count("\n")}
+    return {
+        "dictionary": {
+            lang: (directory / f"dict.{lang}.txt").read_text(encoding="utf-8").count("\n")
+            for lang in languages
+        }
+    }

@@ -55,6 +55,12 @@ def learn_codes(words: Mapping[str, int], merges: int, path: Path) -> int:
     return codes.merges
 
 
+def count_codes(path: Path) -> int:
+    """Return the number of merge operations in a file of them."""
+    with path.open(encoding="utf-8") as stream:
+        return sum(not line.startswith("#version") for line in stream)
+
+
 class _CodesFile:
     """The file that subword-nmt writes its codes to, a line at a time after a version line."""
 

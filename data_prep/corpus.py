@@ -1,12 +1,13 @@
 """What the pipeline needs of a corpus."""
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from data_prep.counts import Counts
+from data_prep.preparation import Preparation
 
 
 class Example(NamedTuple):
@@ -15,6 +16,20 @@ class Example(NamedTuple):
     split: str
     source: str
     target: str
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A release that was tokenised and BPE-encoded by others; train is tokens already.
+
+    :param codes: merge operations, as subword-nmt writes them.
+    :param tokens: by language, files of sentences and of their tokens, line by line.
+    :param subwords: by split, the encoded text without the language in its name.
+    """
+
+    codes: Path
+    tokens: Mapping[str, Sequence[tuple[Path, Path]]]
+    subwords: Mapping[str, Path]
 
 
 class Corpus(Protocol):
@@ -27,6 +42,13 @@ class Corpus(Protocol):
     @property
     def target_lang(self) -> str:
         """Language code of the target."""
+
+    @property
+    def preparation(self) -> Preparation:
+        """What is done to its text."""
+
+    def encoded(self) -> Encoded | None:
+        """Return what of it is tokenised and encoded already."""
 
     def inputs(self) -> Mapping[str, Path]:
         """Return the files whose content decides the result, under stable names."""

@@ -21,6 +21,10 @@ class Counts:
     kept: Counter[str] = field(default_factory=Counter)
     repaired: Counter[str] = field(default_factory=Counter)
 
+    def reasons(self, split: str) -> str:
+        """Return why pairs of ``split`` were dropped and how many, for messages."""
+        return ", ".join(f"{n} {why}" for why, n in self.dropped[split].most_common())
+
     def as_json(self) -> dict[str, object]:
         """Return the counters as plain sorted dictionaries."""
         return {

@@ -11,6 +11,7 @@ from data_prep.corpus import CorpusEntry, Example
 from data_prep.counts import SPLITS, Counts
 from data_prep.errors import DataPrepError
 from data_prep.lines import count_lines, read_lines
+from data_prep.preparation import OURS, Preparation
 
 _LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # it becomes part of file names
 
@@ -26,6 +27,7 @@ class FilesCorpus:
     target_lang: str
     prefixes: Mapping[str, str]
     hold_out: int | None = None
+    preparation: Preparation = OURS
 
     def inputs(self) -> Mapping[str, Path]:
         """See `Corpus.inputs`."""
@@ -39,17 +41,23 @@ class FilesCorpus:
         """See `Corpus.held_out`."""
         return {split: self.hold_out for split in SPLITS if split not in self.prefixes}
 
+    def encoded(self) -> None:
+        """See `Corpus.encoded`."""
+
     def read(self, counts: Counts) -> Iterator[Example]:
         """See `Corpus.read`."""
         inputs = self.inputs()
         for split in self.prefixes:
-            source, target = (
-                inputs[f"{split} {lang}"] for lang in (self.source_lang, self.target_lang)
-            )
-            _check_same_length(source, target)
-            for pair in zip(read_lines(source), read_lines(target), strict=True):
+            sides = (inputs[f"{split} {lang}"] for lang in (self.source_lang, self.target_lang))
+            for pair in line_pairs(*sides):
                 counts.found[split] += 1
                 yield Example(split, *pair)
+
+
+def line_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:
+    """Yield line n of both files; raises DataPrepError first if one has more than the other."""
+    _check_same_length(source, target)
+    yield from zip(read_lines(source), read_lines(target), strict=True)
 
 
 def _check_same_length(source: Path, target: Path) -> None:

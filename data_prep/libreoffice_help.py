@@ -6,7 +6,7 @@ sentences by their order if both paragraphs have the same number of them. Splits
 
 import hashlib
 import re
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,9 @@ from data_prep.deb import read_deb
 from data_prep.errors import DataPrepError
 from data_prep.filters import BAD_MATCH, reason_to_drop
 from data_prep.help_pages import Paragraph, read_page
+from data_prep.preparation import OURS, Preparation
 from data_prep.progress import progress
+from data_prep.release import add_archive_option
 from data_prep.sentences import split_sentences
 from data_prep.text import clean_line
 
@@ -38,6 +40,7 @@ class HelpCorpus:
     source_lang: str
     debs: tuple[Path, ...]
     target_lang: str = "en"
+    preparation: Preparation = OURS
 
     def inputs(self) -> Mapping[str, Path]:
         """See `Corpus.inputs`."""
@@ -46,6 +49,9 @@ class HelpCorpus:
     def held_out(self) -> Mapping[str, int | None]:
         """See `Corpus.held_out`."""
         return {}  # whole pages are, in `read`
+
+    def encoded(self) -> None:
+        """See `Corpus.encoded`."""
 
     def read(self, counts: Counts) -> Iterator[Example]:
         """See `Corpus.read`."""
@@ -154,19 +160,9 @@ def _package(directory: str) -> str:
     return f"libreoffice-help-{directory.lower()}"
 
 
-def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--deb",
-        type=Path,
-        action="append",
-        metavar="FILE",
-        help="a package file to read instead of downloading; give it once per language",
-    )
-
-
 def _load(args: Namespace, out: Path, source_lang: str) -> HelpCorpus:
-    if args.deb:
-        return HelpCorpus(source_lang, tuple(args.deb))
+    if args.archive:
+        return HelpCorpus(source_lang, tuple(args.archive))
     packages = [_package(_directory(lang)) for lang in (source_lang, "en")]
     return HelpCorpus(source_lang, download_packages(packages, out / "download"))
 
@@ -177,7 +173,7 @@ ENTRIES = [
     CorpusEntry(
         f"libreoffice-help-{lang}-en",
         f"LibreOffice's help texts, {name} to English",
-        _add_options,
+        add_archive_option,
         partial(_load, source_lang=lang),
     )
     for lang, name in _LANGUAGES.items()

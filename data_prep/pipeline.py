@@ -6,15 +6,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data_prep.binarize import LOG, binarize
-from data_prep.bpe import count_words, learn_codes, segmenter, write_vocabulary
-from data_prep.corpus import Corpus
+from data_prep.bpe import count_codes, count_words, learn_codes, segmenter, write_vocabulary
+from data_prep.corpus import Corpus, Encoded
 from data_prep.counts import SPLITS
+from data_prep.files import line_pairs
 from data_prep.lines import open_for_writing, read_lines
 from data_prep.parallel import LineFunction, LineMapper
+from data_prep.preparation import Preparation
 from data_prep.progress import progress
 from data_prep.raw import Selection, write_raw
 from data_prep.stages import STAMP, Stage, run_stage, say, sha256_of
@@ -28,15 +31,11 @@ REPORT = "report.json"
 _TOOLS = ("sacremoses", "subword-nmt", "fairseq", "ve-fairseq")
 
 # Raise it whenever the code of a stage changes what that stage writes.
-_FORMAT = 1
+_FORMAT = 2
 
 
-@dataclass(frozen=True)
-class Options:
-    """What shapes the data, beside the corpus itself."""
-
-    selection: Selection
-    bpe_merges: int
+# Of a preparation, what the text does not depend on.
+_LATER = ("bpe_merges", "dictionary_size", "joined_dictionary")
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,8 @@ class Pipeline:
 
     name: str
     corpus: Corpus
-    options: Options
+    preparation: Preparation  # the corpus' own, or with changes of the user's
+    selection: Selection
     out: Path
     workers: int
 
@@ -53,25 +53,40 @@ class Pipeline:
         """Make what is missing or out of date; return the report, which is in report.json too."""
         inputs = {name: sha256_of(path) for name, path in self.corpus.inputs().items()}
         selection = {
-            **asdict(self.options.selection),
+            **asdict(self.selection),
             **{f"hold_out_{split}": size for split, size in self.corpus.held_out().items()},
         }
+        preparation = asdict(self.preparation)
+        text = {name: value for name, value in preparation.items() if name not in _LATER}
         raw = self._stage(
             "raw",
-            {"corpus": self.name, "inputs": inputs, "selection": selection},
-            lambda directory: write_raw(self.corpus, self.options.selection, directory),
+            {"corpus": self.name, "inputs": inputs, "selection": selection, "preparation": text},
+            lambda directory: write_raw(self.corpus, self.selection, directory, self.workers),
         )
-        tok = self._stage("tok", {"inputs": raw.files}, lambda d: self._tokenize(raw.path, d))
+        tok = self._stage(
+            "tok",
+            {"inputs": raw.files, "preparation": text},
+            lambda directory: self._tokenize(raw.path, directory),
+        )
         bpe = self._stage(
             "bpe",
-            {"inputs": tok.files, "merges": self.options.bpe_merges},
+            {"inputs": tok.files, "merges": self.preparation.bpe_merges},
             lambda directory: self._encode(tok.path, directory),
         )
-        binary = self._stage("bin", {"inputs": bpe.files}, lambda d: self._binarize(bpe.path, d))
+        binary = self._stage(
+            "bin",
+            {
+                "inputs": bpe.files,
+                "size": self.preparation.dictionary_size,
+                "joined": self.preparation.joined_dictionary,
+            },
+            lambda directory: self._binarize(bpe.path, directory),
+        )
         report = {
             "corpus": self.name,
             "languages": self._languages,
-            "options": {**selection, "bpe_merges": self.options.bpe_merges},
+            "selection": selection,
+            "preparation": preparation,
             "inputs": {
                 name: {"file": path.name, "sha256": inputs[name]}
                 for name, path in self.corpus.inputs().items()
@@ -112,22 +127,55 @@ class Pipeline:
         return stage
 
     def _tokenize(self, raw: Path, directory: Path) -> dict[str, Any]:
-        counts = self._map_files("tok", raw, directory, tokenizer)
-        return {"tokens": _totals(counts)}
+        encoded = self.corpus.encoded()
+
+        def function(lang: str) -> LineFunction:
+            if encoded is None:
+                return tokenizer(lang, self.preparation)
+            return partial(_look_up, tokens=_tokens(encoded.tokens[lang]))
+
+        return {"tokens": _totals(self._map_files("tok", raw, directory, function))}
 
     def _encode(self, tok: Path, directory: Path) -> dict[str, Any]:
-        words: Counter[str] = Counter()
-        for lang in self._languages:
-            words += count_words(read_lines(tok / f"train.{lang}"))
         codes = directory / "codes"
-        merges = learn_codes(words, self.options.bpe_merges, codes)
+        encoded = self.corpus.encoded()
+        if encoded is None:
+            words: Counter[str] = Counter()
+            for lang in self._languages:
+                words += count_words(read_lines(tok / f"train.{lang}"))
+            merges = learn_codes(words, self.preparation.bpe_merges, codes)
+        else:
+            shutil.copyfile(encoded.codes, codes)
+            merges = count_codes(codes)
         counts = self._map_files("bpe", tok, directory, lambda lang: segmenter(codes))
         for lang, subwords in counts["train"].items():
             write_vocabulary(subwords, directory / f"vocab.{lang}")
-        return {"merges": merges, "tokens": _totals(counts)}
+        facts = {"merges": merges, "tokens": _totals(counts)}
+        if encoded is not None:
+            facts["as released"] = self._is_as_released(encoded, directory)
+        return facts
+
+    def _is_as_released(self, encoded: Encoded, bpe: Path) -> dict[str, bool]:
+        """Say of each split whether it is the release's own, as it should be if it is whole."""
+        return {
+            split: all(
+                sha256_of(bpe / f"{split}.{lang}")
+                == sha256_of(path.with_name(f"{path.name}.{lang}"))
+                for lang in self._languages
+            )
+            for split, path in encoded.subwords.items()
+        }
 
     def _binarize(self, bpe: Path, directory: Path) -> dict[str, Any]:
-        return binarize(bpe, self._languages, directory, self.out / LOG, self.workers)
+        return binarize(
+            bpe,
+            self._languages,
+            directory,
+            self.out / LOG,
+            self.workers,
+            joined=self.preparation.joined_dictionary,
+            size=self.preparation.dictionary_size,
+        )
 
     def _map_files(
         self, stage: str, source: Path, target: Path, function: Callable[[str], LineFunction]
@@ -152,6 +200,14 @@ def _tee(lines: Iterable[str], write: Callable[[str], object]) -> Iterator[str]:
     for line in lines:
         write(line + "\n")
         yield line
+
+
+def _tokens(files: Iterable[tuple[Path, Path]]) -> dict[str, str]:
+    return dict(pair for sentences, tokens in files for pair in line_pairs(sentences, tokens))
+
+
+def _look_up(lines: list[str], tokens: dict[str, str]) -> list[str]:
+    return [tokens.get(line, line) for line in lines]
 
 
 def _totals(counts: dict[str, dict[str, Counter[str]]]) -> dict[str, dict[str, int]]:

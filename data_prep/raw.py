@@ -1,24 +1,21 @@
 """The raw stage: the pairs of a corpus as plain, clean, line-aligned sentences."""
 
-import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from data_prep.corpus import Corpus
-from data_prep.counts import EMPTY, SPLITS, TOO_LONG, Counts
+from data_prep.corpus import Corpus, Example
+from data_prep.counts import SPLITS, TOO_LONG, Counts
+from data_prep.draws import hash_of, hold_out, thin_out, write_pair
 from data_prep.errors import DataPrepError
+from data_prep.limits import judged
 from data_prep.lines import open_pair, read_lines
 from data_prep.text import clean_line
 
-ALSO_HELD_OUT = "also held out"
 NOT_CHOSEN = "not among --train-pairs"
 
 
@@ -30,7 +27,9 @@ class Selection:
     train_pairs: int | None
 
 
-def write_raw(corpus: Corpus, selection: Selection, directory: Path) -> dict[str, Any]:
+def write_raw(
+    corpus: Corpus, selection: Selection, directory: Path, workers: int
+) -> dict[str, Any]:
     """Write {train,valid,test}.{source,target language} and return the counts.
 
     Raises DataPrepError if nothing is left of a split, or train is too small to hold out others.
@@ -42,169 +41,59 @@ def write_raw(corpus: Corpus, selection: Selection, directory: Path) -> dict[str
         files = {
             split: stack.enter_context(open_pair(directory / split, *languages)) for split in SPLITS
         }
-        for split, *sides in corpus.read(counts):
-            source, target = (clean_line(side, counts.repaired) for side in sides)
-            if not source or not target:
-                counts.dropped[split][EMPTY] += 1
-            elif selection.max_words and _words(source, target) > selection.max_words:
-                counts.dropped[split][TOO_LONG] += 1
-            else:
-                _write_pair(files[split], source, target)
-                counts.kept[split] += 1
-                if split == "train":
-                    train_hashes.append(_hash(source, target))
+        for split, source, target in _kept(corpus, selection, counts, workers):
+            write_pair(files[split], source, target)
+            counts.kept[split] += 1
+            if split == "train":
+                train_hashes.append(hash_of(source, target))
     if sizes := corpus.held_out():
-        train_hashes = _hold_out(sizes, directory, languages, train_hashes, counts)
+        train_hashes = hold_out(sizes, directory, languages, train_hashes, counts)
     if selection.train_pairs is not None and selection.train_pairs < counts.kept["train"]:
-        _thin_out(directory / "train", languages, train_hashes, selection.train_pairs)
+        thin_out(directory / "train", languages, train_hashes, selection.train_pairs)
         counts.dropped["train"][NOT_CHOSEN] = counts.kept["train"] - selection.train_pairs
         counts.kept["train"] = selection.train_pairs
     for split in SPLITS:
         if not counts.kept[split]:
             raise DataPrepError(
                 f"{split}: none of {counts.found[split]} pairs is left"
-                f" ({_reasons(counts, split) or 'none found'})"
+                f" ({counts.reasons(split) or 'none found'})"
             )
     return counts.as_json() | {"words": _count_words(directory, languages)}
 
 
-def _reasons(counts: Counts, split: str) -> str:
-    return ", ".join(f"{n} {why}" for why, n in counts.dropped[split].most_common())
+def _kept(corpus: Corpus, selection: Selection, counts: Counts, workers: int) -> Iterator[Example]:
+    """Yield the pairs that are not dropped, and say in ``counts`` why the others are."""
+    preparation = corpus.preparation
+    languages = (corpus.source_lang, corpus.target_lang)
+    pairs = _cleaned(corpus.read(counts), preparation.repairs, counts)
+    every = preparation.valid_every
+    number = 0
+    for example, reason in judged(pairs, languages, preparation, workers):
+        if not reason and selection.max_words and _words(example) > selection.max_words:
+            reason = TOO_LONG
+        if reason:
+            counts.dropped[example.split][reason] += 1
+            continue
+        if every and example.split == "train":
+            number += 1
+            if number % every == 0:
+                counts.found["train"] -= 1
+                counts.found["valid"] += 1
+                example = example._replace(split="valid")
+        yield example
 
 
-def _words(source: str, target: str) -> int:
+def _cleaned(pairs: Iterator[Example], repairs: bool, counts: Counts) -> Iterator[Example]:
+    for split, *sides in pairs:
+        if repairs:
+            yield Example(split, *(clean_line(side, counts.repaired) for side in sides))
+        else:
+            yield Example(split, *(side.strip() for side in sides))
+
+
+def _words(pair: Example) -> int:
     """Space-separated words on the longer side."""
-    return max(source.count(" "), target.count(" ")) + 1
-
-
-def _write_pair(files: tuple[TextIO, TextIO], source: str, target: str) -> None:
-    files[0].write(source + "\n")
-    files[1].write(target + "\n")
-
-
-def _hash(source: str, target: str) -> int:
-    """64 bits that depend on the pair alone."""
-    digest = hashlib.blake2b(f"{source}\n{target}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest)
-
-
-def _rank(hashes: "array[int]") -> npt.NDArray[np.intp]:
-    """Return the indices of ``hashes`` from the smallest to the largest."""
-    # sorted() with a key would take ten times the memory.
-    return np.asarray(hashes).argsort(kind="stable")
-
-
-def _side_hashes(prefix: Path, languages: tuple[str, str]) -> tuple["array[int]", "array[int]"]:
-    """Return a hash of each sentence: that of a pair whose other side is empty."""
-    sources, targets = _pair(prefix, languages)
-    return (
-        array("Q", (_hash(source, "") for source in sources)),
-        array("Q", (_hash("", target) for target in targets)),
-    )
-
-
-def _hold_out(
-    sizes: Mapping[str, int | None],
-    directory: Path,
-    languages: tuple[str, str],
-    hashes: "array[int]",
-    counts: Counts,
-) -> "array[int]":
-    """Move pairs of train to the splits of ``sizes``; return the hashes of those that stay.
-
-    A pair that shares a sentence with one that moves does neither: it is dropped.
-    """
-    train = directory / "train"
-    sides = _side_hashes(train, languages)
-    known: set[int] = set()
-    for split in set(SPLITS) - {"train"} - sizes.keys():
-        known.update(*_side_hashes(directory / split, languages))
-    default = max(1, min(1000, len(hashes) // 10))
-    wanted = {split: size or default for split, size in sizes.items()}
-    moves = _draw(wanted, hashes, sides, known)
-    held_out = {side[index] for side in sides for index in moves}
-    staying = array("Q")
-    with ExitStack() as stack:
-        files = {
-            split: stack.enter_context(open_pair(directory / split, *languages)) for split in sizes
-        }
-        files["train"] = stack.enter_context(_replace_pair(train, languages))
-        for index, pair in enumerate(zip(*_pair(train, languages), strict=True)):
-            if index in moves:
-                _write_pair(files[moves[index]], *pair)
-            elif held_out.isdisjoint(side[index] for side in sides):
-                _write_pair(files["train"], *pair)
-                staying.append(hashes[index])
-    if len(moves) < sum(wanted.values()) or not staying:
-        numbers = " and ".join(f"{size} for {split}" for split, size in wanted.items())
-        raise DataPrepError(
-            f"train: {len(hashes)} of {counts.found['train']} pairs can be used"
-            f" ({_reasons(counts, 'train') or 'none dropped'}): too few without a sentence in"
-            f" common to hold out {numbers} and to train on the rest;\n"
-            "give more text, a smaller --hold-out, or --valid and --test"
-        )
-    for split, size in wanted.items():
-        counts.found[split] = counts.kept[split] = size
-        counts.found["train"] -= size
-    counts.dropped["train"][ALSO_HELD_OUT] = len(hashes) - len(moves) - len(staying)
-    counts.kept["train"] = len(staying)
-    return staying
-
-
-def _draw(
-    wanted: Mapping[str, int],
-    hashes: "array[int]",
-    sides: tuple["array[int]", "array[int]"],
-    known: set[int],
-) -> dict[int, str]:
-    """Return the split of each pair to hold out, by index; fewer than wanted if there are no more.
-
-    valid gets the smallest hashes and test the largest, so that a new pair which puts another out
-    of one does not push it into the other. A pair is passed over if one of its sentences is known
-    or in a pair drawn before.
-    """
-    taken = set(known)
-    drawn: dict[int, str] = {}
-    ranking = _rank(hashes)
-    for split, size in wanted.items():
-        enough = len(drawn) + size
-        for index in ranking if split == "valid" else ranking[::-1]:
-            if len(drawn) == enough:
-                break
-            pair = {side[index] for side in sides}
-            if taken.isdisjoint(pair):
-                taken |= pair
-                drawn[int(index)] = split
-    return drawn
-
-
-def _thin_out(prefix: Path, languages: tuple[str, str], hashes: "array[int]", wanted: int) -> None:
-    """Keep the ``wanted`` pairs with the smallest hashes, in their order.
-
-    That is a random sample of the whole corpus which any machine draws alike, and a smaller one is
-    part of every larger one.
-    """
-    is_chosen = bytearray(len(hashes))
-    for index in _rank(hashes)[:wanted]:
-        is_chosen[index] = True
-    with _replace_pair(prefix, languages) as files:
-        for keep, source, target in zip(is_chosen, *_pair(prefix, languages), strict=True):
-            if keep:
-                _write_pair(files, source, target)
-
-
-@contextmanager
-def _replace_pair(prefix: Path, languages: tuple[str, str]) -> Iterator[tuple[TextIO, TextIO]]:
-    """Open files for writing that take the place of ``prefix.language`` at the end."""
-    new = prefix.with_name(f"{prefix.name}.new")
-    with open_pair(new, *languages) as files:
-        yield files
-    for lang in languages:
-        new.with_name(f"{new.name}.{lang}").replace(prefix.with_name(f"{prefix.name}.{lang}"))
-
-
-def _pair(prefix: Path, languages: tuple[str, str]) -> list[Iterator[str]]:
-    return [read_lines(prefix.with_name(f"{prefix.name}.{lang}")) for lang in languages]
+    return max(pair.source.count(" "), pair.target.count(" ")) + 1
 
 
 def _count_words(directory: Path, languages: tuple[str, str]) -> dict[str, dict[str, int]]:

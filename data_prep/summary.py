@@ -26,10 +26,17 @@ def summary(report: dict[str, Any], out: Path) -> str:
     ]
     for kind, count in raw["repaired lines"].items():
         lines.append(f"repaired: {kind} in {count:,} lines")
+    sizes = report["bin"]["dictionary"]
+    if report["preparation"]["joined_dictionary"]:
+        sizes = {"both languages": next(iter(sizes.values()))}
+    dictionary = ", ".join(f"{size:,} ({what})" for what, size in sizes.items())
     lines.append(
-        f"{bpe['merges']:,} BPE merges, {report['bin']['dictionary']:,} dictionary entries;"
+        f"{bpe['merges']:,} BPE merges, dictionary entries: {dictionary};"
         f" fairseq-train reads {out / 'bin'}"
     )
+    for split, same in bpe.get("as released", {}).items():
+        if not same:
+            lines.append(f"{split}: not the very subwords of the release")
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@
 #   TEXT       your own corpus instead: two files, line n of one translates line n of the other;
 #              their endings are the languages: "my/text.de my/text.en". Dev and test set are drawn
 #              from it
+#   ARCHIVE    copies of the corpus' archives, read instead of downloading them
 #   DATA_ARGS  what data_prep takes of a corpus (default: below; "" takes all)
 #   UPDATES    how long every method trains (default: below)
 #   TIME       equal time, in updates of plain training (default: twice UPDATES). What is cheap
@@ -63,6 +64,7 @@ corpus=${corpus%/}
 read -r -a methods <<<"${METHODS:-transformer adv freeat freelb smart salt rdrop simcut}"
 read -r -a seeds <<<"${SEEDS:-1 2 3}"
 read -r -a text <<<"${TEXT:-}"
+read -r -a archives <<<"${ARCHIVE:-}"
 read -r -a selection <<<"$data_args"
 [[ $# == 0 || $1 == -- ]] || fail "usage: recipes/compare.sh [-- options of fairseq-train]"
 shift "$(($# > 0 ? 1 : 0))"
@@ -89,7 +91,7 @@ elif [[ -e $corpus/report.json ]]; then
 else
   name=$corpus
   data=data/compare/$name
-  prepare=("$name")
+  prepare=("$name" ${archives[@]+--archive "${archives[@]}"})
 fi
 out=${OUT:-results/compare/$name}
 claim "$out"
@@ -98,7 +100,8 @@ if ((${#prepare[@]})); then
   mkdir -p data/compare
   # Comparisons by other settings may be about to make the same data: the others wait.
   run flock --no-fork "data/compare/.$name.lock" \
-    "$python" -m data_prep "${prepare[@]}" --out "$data" ${selection[@]+"${selection[@]}"}
+    "$python" -m data_prep "${prepare[@]}" --out "$data" \
+    --joined-dictionary ${selection[@]+"${selection[@]}"} # for --share-all-embeddings
 fi
 
 # ---- 2. to 4. Costs, trainings, report -----------------------------------------------------------

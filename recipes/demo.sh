@@ -7,7 +7,7 @@
 #   CORPUS  de-en (default), fr-en or vi-en, with or without libreoffice-help- before it
 #   OUT     where the results go (default: results/demo; with another corpus or method
 #           results/demo-CORPUS, results/demo-METHOD, results/demo-CORPUS-METHOD)
-#   DEB     local package files to read instead of downloading them, separated by spaces
+#   ARCHIVE local package files to read instead of downloading them, separated by spaces
 #   PYTHON  the python of the environment (default: python)
 #
 # What is finished is reused; an interrupted run continues where it was. All methods share the data.
@@ -95,16 +95,13 @@ at_end() {
 
 # ---- 1. Data -------------------------------------------------------------------------------------
 echo "1/4 data: LibreOffice's help texts, $corpus, as $data"
-debs=()
-read -r -a files <<<"${DEB:-}"
-for file in ${files[@]+"${files[@]}"}; do
-  debs+=(--deb "$file")
-done
+read -r -a archives <<<"${ARCHIVE:-}"
 mkdir -p data
 # Demos of other methods may be about to make the same data: the first one does, the others wait.
 run flock --no-fork "data/.$corpus.lock" \
   "$python" -m data_prep "libreoffice-help-$corpus" --out "$data" --max-words "$max_words" \
-  --train-pairs "$train_pairs" --bpe-merges "$bpe_merges" ${debs[@]+"${debs[@]}"}
+  --train-pairs "$train_pairs" --bpe-merges "$bpe_merges" \
+  ${archives[@]+--archive "${archives[@]}"}
 
 # ---- 2. Training ---------------------------------------------------------------------------------
 # "$python" -m fairseq_cli.train is fairseq-train.

@@ -99,8 +99,8 @@ def tree(directory: Path) -> dict[str, bytes]:
 def without_fairseq(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the bin stage: starting fairseq takes seconds, and most tests are not about it."""
 
-    def stand_in(bpe: Path, languages: Any, directory: Path, *rest: Any) -> dict[str, int]:
+    def stand_in(bpe: Path, languages: Any, directory: Path, *rest: Any, **more: Any) -> Any:
         (directory / "dict.txt").write_bytes((bpe / "codes").read_bytes())
-        return {"dictionary": 0}
+        return {"dictionary": {"de": 0, "en": 0}}
 
     monkeypatch.setattr(pipeline, "binarize", stand_in)

@@ -46,7 +46,7 @@ def _splits(
         _write(directory / f"my-{split}", pairs)
     prefixes = {split: str(directory / f"my-{split}") for split in texts}
     corpus = FilesCorpus("de", "en", prefixes, hold_out)
-    counts = write_raw(corpus, Selection(max_words, train_pairs), directory)
+    counts = write_raw(corpus, Selection(max_words, train_pairs), directory, workers=1)
     return {split: _read(directory / split) for split in ("train", "valid", "test")}, counts
 
 
@@ -209,13 +209,13 @@ def test_two_files_are_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ["pairs", "kept", "36", "6", "6"],
     ]
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    assert report["options"] == {
+    assert report["selection"] == {
         "max_words": None,
         "train_pairs": None,
         "hold_out_valid": None,
         "hold_out_test": None,
-        "bpe_merges": 50,
     }
+    assert report["preparation"]["bpe_merges"] == 50
     assert list(report["inputs"]) == ["train de", "train en"]
     for split in ("valid", "test"):
         assert (out / "bpe" / f"{split}.en").read_text(encoding="utf-8").count("\n") == 6

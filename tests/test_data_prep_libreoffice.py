@@ -149,7 +149,7 @@ def test_a_corrupt_package_on_the_command_line(
     german, english = _debs(tmp_path, {"text/a.html": PAGE_TWO})
     english.write_bytes(english.read_bytes()[:-100])
     out = tmp_path / "out"
-    debs = ["--deb", str(german), "--deb", str(english)]
+    debs = ["--archive", str(german), str(english)]
     assert main(["libreoffice-help-de-en", *debs, "--out", str(out)]) == 1
     message = capsys.readouterr().err
     assert message.startswith(f"data_prep: error: {english}: not a whole Debian package")
@@ -199,7 +199,7 @@ def test_download_survives_a_failing_source_and_is_kept(
 
 def test_a_download_that_fails_shows_what_apt_said_last(tmp_path: Path, fake_apt: Path) -> None:
     _install_apt(fake_apt, 'echo "E: Unable to locate package two"; exit 100')
-    with pytest.raises(DataPrepError, match=r"(?s)E: Unable to locate package two.*--deb"):
+    with pytest.raises(DataPrepError, match=r"(?s)E: Unable to locate package two.*--archive"):
         download_packages(["two"], tmp_path / "out" / "download")
     assert not tree(tmp_path / "out")
 
@@ -212,7 +212,7 @@ def test_without_apt_the_error_says_what_to_fetch_by_hand(
     assert main(["libreoffice-help-vi-en", "--out", str(out)]) == 1
     message = capsys.readouterr().err
     assert "libreoffice-help-vi and libreoffice-help-en-us" in message
-    assert "package pages" in message and "--deb" in message
+    assert "package pages" in message and "--archive" in message
     assert not out.exists()
 
 

@@ -83,7 +83,7 @@ def test_interrupted_and_run_again(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def interrupt(lang: str) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     out = tmp_path / "out"

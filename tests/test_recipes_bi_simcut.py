@@ -119,7 +119,8 @@ def test_it_is_made_again_when_the_data_changed(
     assert not (out / "bidirectional").exists()
     assert main(["bidirectional", str(out)]) == 0
     assert "40 pairs to train on" in capsys.readouterr().out
-    (out / "bin" / "dict.de.txt").write_text("b 1\n")
+    for lang in ("de", "en"):
+        (out / "bin" / f"dict.{lang}.txt").write_text("b 1\n")
     assert main(["bidirectional", str(out)]) == 0
     assert (out / "bidirectional" / "dict.src.txt").read_text() == "b 1\n"
 

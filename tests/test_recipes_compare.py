@@ -87,7 +87,12 @@ def test_everything_can_be_chosen(root: Path) -> None:
     assert status == 0, said
     made = calls(root)
     data = "data/compare/libreoffice-help-fr-en"
-    assert made["data_prep"][:-1] == ["libreoffice-help-fr-en", "--out", data]
+    assert made["data_prep"][:-1] == [
+        "libreoffice-help-fr-en",
+        "--out",
+        data,
+        "--joined-dictionary",
+    ]
     words = made["recipes.comparison"]
     assert words[:2] == [data, "here and there"]
     assert after(words, "--methods") == ["salt", "salt,--epsilon=2"]

@@ -149,10 +149,10 @@ def test_wrong_variables(root: Path, variables: dict[str, str], message: str) ->
 
 @pytest.mark.parametrize("corpus", ["vi-en", "libreoffice-help-vi-en"])
 def test_packages_and_corpus_are_passed_on(root: Path, corpus: str) -> None:
-    demo(root, CORPUS=corpus, DEB="a.deb b%3a.deb")
+    demo(root, CORPUS=corpus, ARCHIVE="a.deb b%3a.deb")
     call = (root / "calls").read_text().splitlines()[0]
     assert "libreoffice-help-vi-en --out data/demo-vi-en" in call
-    assert call.endswith("--deb a.deb --deb b%3a.deb")
+    assert call.endswith("--archive a.deb b%3a.deb")
 
 
 def parsed(words: list[str]) -> Namespace:
