@@ -49,6 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _prepare(args: argparse.Namespace, out: Path) -> str:
     corpus = CORPORA[args.corpus].load(args, out)
     preparation = corpus.preparation
+    if args.subword != "bpe" and corpus.encoded():
+        raise DataPrepError(
+            f"--subword {args.subword}: this archive is BPE-encoded already; --from-raw is not"
+        )
+    preparation = replace(preparation, subword=args.subword)
     if args.bpe_merges:
         preparation = replace(preparation, bpe_merges=args.bpe_merges)
     if args.joined_dictionary:
@@ -129,11 +134,18 @@ def _add_common_options(parser: argparse.ArgumentParser, name: str) -> None:
         " machine, and part of every larger choice (default: all)",
     )
     parser.add_argument(
+        "--subword",
+        choices=("bpe", "sentencepiece"),
+        default="bpe",
+        help="byte-pair encoding of Moses' tokens by subword-nmt, or of sentences by SentencePiece"
+        " (default: %(default)s)",
+    )
+    parser.add_argument(
         "--bpe-merges",
         type=positive,
         metavar="N",
-        help="merge operations of the joint byte-pair encoding (default: the corpus' own, 10,000;"
-        " 32,000 for WMT)",
+        help="merge operations of the joint byte-pair encoding, or pieces of SentencePiece"
+        " (default: the corpus' own, 10,000; 32,000 for WMT)",
     )
     parser.add_argument(
         "--joined-dictionary",

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,26 @@ from data_prep.counts import SPLITS
 from data_prep.files import line_pairs
 from data_prep.lines import open_for_writing, read_lines
 from data_prep.parallel import LineFunction, LineMapper
+from data_prep.pieces import learn_pieces, piece_encoder
 from data_prep.preparation import Preparation
 from data_prep.progress import progress
 from data_prep.raw import Selection, write_raw
 from data_prep.stages import STAMP, Stage, run_stage, say, sha256_of
-from data_prep.tokenization import tokenizer
+from data_prep.tokenization import lower, tokenizer
 from data_prep.versions import installed
 
 STAGES = ("raw", "tok", "bpe", "bin", "bidirectional")  # the last on demand: bidirectional.py
 REPORT = "report.json"
 
 # They shape the data.
-_TOOLS = ("sacremoses", "subword-nmt", "fairseq", "ve-fairseq")
+_TOOLS = ("sacremoses", "subword-nmt", "sentencepiece", "fairseq", "ve-fairseq")
 
 # Raise it whenever the code of a stage changes what that stage writes.
 _FORMAT = 2
 
 
 # Of a preparation, what the text does not depend on.
-_LATER = ("bpe_merges", "dictionary_size", "joined_dictionary")
+_LATER = ("subword", "bpe_merges", "dictionary_size", "joined_dictionary")
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,25 @@ class Pipeline:
             {"corpus": self.name, "inputs": inputs, "selection": selection, "preparation": text},
             lambda directory: write_raw(self.corpus, self.selection, directory, self.workers),
         )
-        tok = self._stage(
-            "tok",
-            {"inputs": raw.files, "preparation": text},
-            lambda directory: self._tokenize(raw.path, directory),
-        )
+        stages = [raw]
+        if self.preparation.subword == "bpe":
+            tok = self._stage(
+                "tok",
+                {"inputs": raw.files, "preparation": text},
+                lambda directory: self._tokenize(raw.path, directory),
+            )
+            stages.append(tok)
+            encode = partial(self._encode, tok.path)
+        else:
+            encode = partial(self._cut, raw.path)
         bpe = self._stage(
             "bpe",
-            {"inputs": tok.files, "merges": self.preparation.bpe_merges},
-            lambda directory: self._encode(tok.path, directory),
+            {
+                "inputs": stages[-1].files,
+                "subword": self.preparation.subword,
+                "merges": self.preparation.bpe_merges,
+            },
+            encode,
         )
         binary = self._stage(
             "bin",
@@ -92,7 +104,7 @@ class Pipeline:
                 for name, path in self.corpus.inputs().items()
             },
             "versions": installed(_TOOLS),
-            **{stage.path.name: stage.facts for stage in (raw, tok, bpe, binary)},
+            **{stage.path.name: stage.facts for stage in (*stages, bpe, binary)},
         }
         temporary = self.out / f".{REPORT}.tmp"
         try:
@@ -154,6 +166,16 @@ class Pipeline:
         if encoded is not None:
             facts["as released"] = self._is_as_released(encoded, directory)
         return facts
+
+    def _cut(self, raw: Path, directory: Path) -> dict[str, Any]:
+        model = directory / "sentencepiece.model"
+        train = chain.from_iterable(read_lines(raw / f"train.{lang}") for lang in self._languages)
+        lower_cases = self.preparation.lower_cases
+        pieces = learn_pieces(
+            map(lower, train) if lower_cases else train, self.preparation.bpe_merges, model
+        )
+        counts = self._map_files("bpe", raw, directory, lambda _: piece_encoder(model, lower_cases))
+        return {"merges": pieces, "tokens": _totals(counts)}
 
     def _is_as_released(self, encoded: Encoded, bpe: Path) -> dict[str, bool]:
         """Say of each split whether it is the release's own, as it should be if it is whole."""

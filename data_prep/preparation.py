@@ -24,7 +24,8 @@ class Preparation:
     :param lower_cases: after tokenisation.
     :param limits: pairs of train beyond them are dropped.
     :param valid_every: where valid is cut out of train, take every n-th pair that is kept.
-    :param bpe_merges: merge operations of the joint byte-pair encoding, unless the user says.
+    :param subword: ``bpe``, subword-nmt's, of tokens, or ``sentencepiece``, of sentences.
+    :param bpe_merges: merge operations of the joint byte-pair encoding, or SentencePiece's pieces.
     :param dictionary_size: keep so many of the most frequent subwords; None: all.
     :param joined_dictionary: one dictionary for both languages: all embeddings can be shared.
     """
@@ -35,6 +36,7 @@ class Preparation:
     lower_cases: bool = False
     limits: Limits | None = None
     valid_every: int | None = None
+    subword: str = "bpe"
     bpe_merges: int = 10_000
     dictionary_size: int | None = None
     joined_dictionary: bool = True

@@ -10,6 +10,8 @@ from data_prep.counts import SPLITS
 def summary(report: dict[str, Any], out: Path) -> str:
     """Return the report as a table for people: pairs found, dropped and kept, and sizes."""
     raw, bpe = report["raw"], report["bpe"]
+    is_bpe = report["preparation"]["subword"] == "bpe"
+    tokens, merges = ("BPE tokens", "BPE merges") if is_bpe else ("pieces", "pieces")
     rows: list[tuple[str, Iterable[object]]] = [
         ("", SPLITS),
         ("pairs found", _per_split(raw["found"])),
@@ -18,7 +20,10 @@ def summary(report: dict[str, Any], out: Path) -> str:
     for reason in reasons:
         rows.append((f"- {reason}", [raw["dropped"][split].get(reason, 0) for split in SPLITS]))
     rows.append(("pairs kept", _per_split(raw["kept"])))
-    for name, table in (("words", raw["words"]), ("BPE tokens", bpe["tokens"])):
+    for name, table in (
+        ("words", raw["words"]),
+        (tokens, bpe["tokens"]),
+    ):
         for lang in report["languages"]:
             rows.append((f"{name} {lang}", [table[split][lang] for split in SPLITS]))
     lines = [
@@ -31,7 +36,7 @@ def summary(report: dict[str, Any], out: Path) -> str:
         sizes = {"both languages": next(iter(sizes.values()))}
     dictionary = ", ".join(f"{size:,} ({what})" for what, size in sizes.items())
     lines.append(
-        f"{bpe['merges']:,} BPE merges, dictionary entries: {dictionary};"
+        f"{bpe['merges']:,} {merges}, dictionary entries: {dictionary};"
         f" fairseq-train reads {out / 'bin'}"
     )
     for split, same in bpe.get("as released", {}).items():

@@ -30,11 +30,12 @@ def _tokenize(lines: list[str], lang: str, preparation: Preparation) -> list[str
         )
         for line in lines
     ]
-    return list(map(_lower, tokenized)) if preparation.lower_cases else tokenized
+    return list(map(lower, tokenized)) if preparation.lower_cases else tokenized
 
 
-def _lower(line: str) -> str:
-    # As Perl's lc, which does not know that a sigma at the end of a word looks different.
+def lower(line: str) -> str:
+    """Lower-case a sentence as Moses does."""
+    # Perl's lc does not know that a sigma at the end of a word looks different.
     return line.replace("Σ", "σ").lower()
 
 

@@ -50,8 +50,8 @@ optimisation=(
   --ddp-backend legacy_ddp --num-workers 0
 )
 validation=(
-  --eval-bleu --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
-  --eval-bleu-detok moses --eval-bleu-remove-bpe --max-tokens-valid 4000 --log-interval 10
+  --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
+  --max-tokens-valid 4000 --log-interval 10
 )
 # --------------------------------------------------------------------------------------------------
 
@@ -104,9 +104,11 @@ if ((${#prepare[@]})); then
     --joined-dictionary ${selection[@]+"${selection[@]}"} # for --share-all-embeddings
 fi
 
+set_eval_bleu "$data"
+
 # ---- 2. to 4. Costs, trainings, report -----------------------------------------------------------
 run "$python" -m recipes.comparison "$data" "$out" \
   --methods "${methods[@]}" --seeds "${seeds[@]}" \
   --updates "$updates" --time "${TIME:-$((2 * updates))}" --every "$every" \
   --beam "$beam" ${JOBS:+--jobs "$JOBS"} \
-  -- "${model[@]}" "${optimisation[@]}" "${validation[@]}" ${options[@]+"${options[@]}"}
+  -- "${model[@]}" "${optimisation[@]}" "${eval_bleu[@]}" "${validation[@]}" ${options[@]+"${options[@]}"}

@@ -7,8 +7,9 @@ compared with anybody's. The length penalty is given, or chosen on the validatio
 import argparse
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,10 @@ def evaluate(
     if not checkpoint.is_file():
         raise RecipeError(f"{checkpoint}: no such checkpoint")
     began = time.monotonic()
-    languages = _languages(data)
+    report = data_report(data)
+    source_lang, target_lang = report["languages"]
+    languages = (source_lang, target_lang)
+    plain = partial(detokenize, lang=target_lang, subword=report["preparation"]["subword"])
 
     def search(split: str) -> tuple[list[str], list[str], list[list[Hypothesis]]]:
         source, reference = _read_pairs(data, split, languages)
@@ -89,12 +93,12 @@ def evaluate(
     tuning = {}
     if lenpen is None:
         _, reference, found = search(TUNED_ON)
-        tuning = bleu_by_lenpen(found, reference, languages[1])
+        tuning = bleu_by_lenpen(found, reference, plain)
         lenpen = best_lenpen(tuning)
     source, reference, found = search(split)
-    systems = {"model": detokenize(best(found, lenpen), languages[1])}
+    systems = {"model": plain(best(found, lenpen))}
     if tuning:
-        systems["untuned"] = detokenize(best(found, PLAIN_LENPEN), languages[1])
+        systems["untuned"] = plain(best(found, PLAIN_LENPEN))
     if trivial:
         train_source, train_target = _read_pairs(data, "train", languages)
         systems["nearest"] = nearest_translations(train_source, train_target, source)
@@ -119,14 +123,19 @@ def evaluate(
 
 
 def bleu_by_lenpen(
-    hypotheses: Sequence[Sequence[Hypothesis]], references: list[str], lang: str
+    hypotheses: Sequence[Sequence[Hypothesis]],
+    references: list[str],
+    plain: Callable[[list[str]], list[str]],
 ) -> dict[float, float]:
-    """Return the BLEU of the best hypotheses by each length penalty of `LENPENS`."""
+    """Return the BLEU of the best hypotheses by each length penalty of `LENPENS`.
+
+    :param plain: undoes subwords and tokens.
+    """
     chosen = {lenpen: best(hypotheses, lenpen) for lenpen in LENPENS}
     different = list({text for texts in chosen.values() for text in texts})
-    plain = dict(zip(different, detokenize(different, lang), strict=True))
+    sentences = dict(zip(different, plain(different), strict=True))
     return {
-        lenpen: score([plain[text] for text in texts], references).bleu
+        lenpen: score([sentences[text] for text in texts], references).bleu
         for lenpen, texts in chosen.items()
     }
 
@@ -134,11 +143,6 @@ def bleu_by_lenpen(
 def best_lenpen(bleu: Mapping[float, float]) -> float:
     """Return the length penalty with the highest BLEU; of equally good ones, that nearest to 1."""
     return max(bleu, key=lambda lenpen: (bleu[lenpen], -abs(lenpen - PLAIN_LENPEN)))
-
-
-def _languages(data: Path) -> tuple[str, str]:
-    source_lang, target_lang = data_report(data)["languages"]
-    return source_lang, target_lang
 
 
 def _read_pairs(data: Path, split: str, languages: tuple[str, str]) -> tuple[list[str], list[str]]:

@@ -22,7 +22,7 @@ _SHOWN_IDS = 10
 class Hypothesis:
     """A translation that beam search has found.
 
-    :param text: tokenised, in BPE.
+    :param text: in subwords.
     :param log_probability: of all its tokens together, in bits.
     :param tokens: how many, with the end of the sentence.
     """
@@ -118,7 +118,7 @@ def parse_hypotheses(output: bytes, sentences: int) -> list[list[Hypothesis]]:
 
 
 def best(hypotheses: Sequence[Sequence[Hypothesis]], lenpen: float) -> list[str]:
-    """Return the best hypothesis of each sentence, tokenised BPE text.
+    """Return the best hypothesis of each sentence, in subwords.
 
     :param lenpen: length penalty, the exponent of the length that log-probabilities are divided
         by: above 1 favours long translations.
@@ -139,7 +139,14 @@ def undo_bpe(line: str) -> str:
     return (line + " ").replace("@@ ", "").rstrip(" ")
 
 
-def detokenize(lines: Iterable[str], lang: str) -> list[str]:
-    """Undo Moses tokenisation, and BPE before it."""
+def undo_pieces(line: str) -> str:
+    """Join SentencePiece's pieces to a sentence."""
+    return line.replace(" ", "").replace("\u2581", " ").strip()
+
+
+def detokenize(lines: Iterable[str], lang: str, subword: str = "bpe") -> list[str]:
+    """Return the plain text of subwords: ``bpe`` of Moses' tokens, or ``sentencepiece``."""
+    if subword == "sentencepiece":
+        return [undo_pieces(line) for line in lines]
     moses = MosesDetokenizer(lang)
     return [moses.detokenize(undo_bpe(line).split(" ")) for line in lines]

@@ -26,6 +26,16 @@ keep_memory() {
   export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=100000000
 }
 
+# Sets $eval_bleu: with what options fairseq-train turns the subwords of a directory of data_prep's
+# into text, to measure BLEU.
+# shellcheck disable=SC2034
+set_eval_bleu() {
+  eval_bleu=(--eval-bleu --eval-bleu-detok moses --eval-bleu-remove-bpe)
+  if grep -q '"subword": "sentencepiece"' "$1/report.json"; then
+    eval_bleu=(--eval-bleu --eval-bleu-detok space --eval-bleu-remove-bpe sentencepiece)
+  fi
+}
+
 child=
 
 # Runs a command in a way that Ctrl-C and kill take effect at once: bash would wait for the end of

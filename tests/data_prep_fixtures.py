@@ -100,7 +100,7 @@ def without_fairseq(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the bin stage: starting fairseq takes seconds, and most tests are not about it."""
 
     def stand_in(bpe: Path, languages: Any, directory: Path, *rest: Any, **more: Any) -> Any:
-        (directory / "dict.txt").write_bytes((bpe / "codes").read_bytes())
+        (directory / "dict.txt").write_bytes((bpe / f"train.{languages[0]}").read_bytes())
         return {"dictionary": {"de": 0, "en": 0}}
 
     monkeypatch.setattr(pipeline, "binarize", stand_in)

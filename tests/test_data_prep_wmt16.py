@@ -169,6 +169,14 @@ def test_the_way_from_wmts_own_archives(tmp_path: Path) -> None:
     assert report(out)["preparation"]["bpe_merges"] == 50
 
 
+def test_an_encoded_archive_cannot_be_encoded_otherwise(
+    tmp_path: Path, googles: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = packed(tmp_path / "wmt16_en_de.tar.gz", googles)
+    assert prepare([archive], tmp_path / "out", "--subword=sentencepiece") == 1
+    assert "this archive is BPE-encoded already; --from-raw is not" in capsys.readouterr().err
+
+
 def test_an_archive_of_the_other_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     archives = [tmp_path / "wmt16_en_de.tar.gz"]
     assert prepare(archives, tmp_path / "out", "--from-raw") == 1
