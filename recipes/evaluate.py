@@ -16,9 +16,8 @@ from typing import Any
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from data_prep.lines import read_lines
 from recipes.errors import RecipeError, run_main
-from recipes.files import SCORES, TRANSLATIONS, data_report, write_json, write_table
+from recipes.files import SCORES, TRANSLATIONS, data_report, sentences, write_json, write_table
 from recipes.generation import Hypothesis, best, detokenize, translate
 from recipes.trivial import nearest_translations
 
@@ -49,10 +48,16 @@ def score(hypotheses: list[str], references: list[str]) -> Scores:
     return Scores(bleu.score, chrf.score, bleu.sys_len / bleu.ref_len)
 
 
-def signatures(references: list[str]) -> dict[str, str]:
-    """Return what else a score depends on, as sacreBLEU writes it, by metric."""
+def signatures(references: list[str], lower_cases: bool) -> dict[str, str]:
+    """Return what else a score depends on, as sacreBLEU writes it, by metric.
+
+    :param lower_cases: the references, and translations, are in lower case.
+    """
     result = {}
-    for name, metric in (("bleu", BLEU()), ("chrf", CHRF())):
+    for name, metric in (
+        ("bleu", BLEU(lowercase=lower_cases)),
+        ("chrf", CHRF(lowercase=lower_cases)),
+    ):
         metric.corpus_score(references, [references])  # it learns the number of references
         result[name] = str(metric.get_signature())
     return result
@@ -111,7 +116,7 @@ def evaluate(
         "lenpen": lenpen,
         "bleu_by_lenpen": {str(value): bleu for value, bleu in tuning.items()},
         "systems": {name: asdict(score(lines, reference)) for name, lines in systems.items()},
-        "signatures": signatures(reference),
+        "signatures": signatures(reference, report["preparation"]["lower_cases"]),
         "seconds": round(time.monotonic() - began, 1),
     }
     columns = {"source": source, "reference": reference, "translation": systems["model"]}
@@ -146,7 +151,7 @@ def best_lenpen(bleu: Mapping[float, float]) -> float:
 
 
 def _read_pairs(data: Path, split: str, languages: tuple[str, str]) -> tuple[list[str], list[str]]:
-    source, target = (list(read_lines(data / "raw" / f"{split}.{lang}")) for lang in languages)
+    source, target = (sentences(data, split, lang) for lang in languages)
     if len(source) != len(target):
         raise RecipeError(
             f"{data / 'raw'}: {split}.{languages[0]} has {len(source)} lines,"

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from data_prep.lines import read_lines
+from data_prep.tokenization import lower
 from recipes.errors import RecipeError
 
 # What there is in a directory of results.
@@ -69,6 +71,12 @@ def read_table(path: Path) -> list[dict[str, str]]:
     header, *rows = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     names = header.split("\t")
     return [dict(zip(names, row.split("\t"), strict=True)) for row in rows]
+
+
+def sentences(data: Path, split: str, lang: str) -> list[str]:
+    """Read the raw sentences of a directory that data_prep made, in lower case if the corpus is."""
+    lines = list(read_lines(data / "raw" / f"{split}.{lang}"))
+    return list(map(lower, lines)) if data_report(data)["preparation"]["lower_cases"] else lines
 
 
 def data_report(data: Path) -> dict[str, Any]:

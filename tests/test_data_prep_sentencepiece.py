@@ -9,8 +9,7 @@ import pytest
 from sentencepiece import SentencePieceProcessor
 
 from data_prep.__main__ import main
-from recipes import evaluate
-from recipes.generation import Hypothesis, detokenize
+from recipes.generation import detokenize
 from tests.data_prep_fixtures import prepare_files
 
 OPTIONS = ("--subword=sentencepiece", "--bpe-merges=60")
@@ -76,18 +75,3 @@ def test_more_pieces_than_there_are(
 def test_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["multi30k-en-de", "--subword=words"]) == 1
     assert "argument --subword: invalid choice: 'words'" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("no_fairseq")
-def test_translations_in_pieces_are_scored_as_text(
-    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    assert prepare_files(texts, out, *OPTIONS) == 0
-    references = lines_of(out / "bpe/test.en")
-    found = [[Hypothesis(line, -1.0, line.count(" ") + 2)] for line in references]
-    monkeypatch.setattr(evaluate, "translate", lambda *_: found)
-    checkpoint = tmp_path / "checkpoint.pt"
-    checkpoint.touch()
-    scores = evaluate.evaluate(out, checkpoint, tmp_path / "results")
-    assert scores["systems"]["model"]["bleu"] == pytest.approx(100)

@@ -75,7 +75,7 @@ def test_scores_are_those_of_sacrebleu_s_command_line(tmp_path: Path) -> None:
     assert ours.bleu == pytest.approx(bleu["score"], abs=1e-9)
     assert ours.chrf == pytest.approx(chrf["score"], abs=1e-9)
     assert f"ratio = {ours.length_ratio:.3f}" in bleu["verbose_score"]
-    assert signatures(REFERENCES) == {"bleu": bleu["signature"], "chrf": chrf["signature"]}
+    assert signatures(REFERENCES, False) == {"bleu": bleu["signature"], "chrf": chrf["signature"]}
 
 
 def generated(*numbers: int) -> bytes:

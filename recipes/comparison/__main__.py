@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data_prep.lines import read_lines
 from data_prep.parallel import cores
 from data_prep.versions import installed
 from recipes.comparison.contenders import PLAIN, Contender, contenders
@@ -24,7 +23,7 @@ from recipes.comparison.run import is_finished
 from recipes.comparison.table import Conditions, markdown
 from recipes.errors import RecipeError, run_main
 from recipes.evaluate import score, signatures
-from recipes.files import data_report, read_json, write_json, written_whole
+from recipes.files import data_report, read_json, sentences, write_json, written_whole
 from recipes.trivial import nearest_translations
 
 COSTS = "costs.json"
@@ -92,7 +91,9 @@ def compare(
         beam=beam,
         options=tuple(options),
         trivial=_trivial(data, *report["languages"]),
-        signatures=signatures(_lines(data, "test", report["languages"][1])),
+        signatures=signatures(
+            sentences(data, "test", report["languages"][1]), report["preparation"]["lower_cases"]
+        ),
         device=measured["device"],
         versions={"python": platform.python_version(), **installed(_TOOLS)},
     )
@@ -157,20 +158,18 @@ def _gpus() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-def _lines(data: Path, split: str, lang: str) -> list[str]:
-    return list(read_lines(data / "raw" / f"{split}.{lang}"))
-
-
 def _trivial(data: Path, source: str, target: str) -> dict[str, tuple[float, float]]:
     """Return BLEU and chrF of translators that need no training."""
-    test = _lines(data, "test", source)
+    test = sentences(data, "test", source)
     systems = {
         "the nearest training sentence": nearest_translations(
-            _lines(data, "train", source), _lines(data, "train", target), test
+            sentences(data, "train", source), sentences(data, "train", target), test
         ),
         "a copy of the source": test,
     }
-    scores = {name: score(found, _lines(data, "test", target)) for name, found in systems.items()}
+    scores = {
+        name: score(found, sentences(data, "test", target)) for name, found in systems.items()
+    }
     return {name: (found.bleu, found.chrf) for name, found in scores.items()}
 
 
