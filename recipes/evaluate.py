@@ -16,9 +16,10 @@ from typing import Any
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
+from data_prep.lines import read_lines
 from recipes.errors import RecipeError, run_main
 from recipes.files import SCORES, TRANSLATIONS, data_report, sentences, write_json, write_table
-from recipes.generation import Hypothesis, best, detokenize, translate
+from recipes.generation import Hypothesis, best, detokenize, translate, undo_bpe
 from recipes.trivial import nearest_translations
 
 LENPENS = tuple(round(0.2 * i, 1) for i in range(11))  # 0 to 2, to choose from
@@ -46,6 +47,15 @@ def score(hypotheses: list[str], references: list[str]) -> Scores:
     bleu = BLEU().corpus_score(hypotheses, [references])
     chrf = CHRF().corpus_score(hypotheses, [references])
     return Scores(bleu.score, chrf.score, bleu.sys_len / bleu.ref_len)
+
+
+def tokenized_bleu(hypotheses: list[str], references: list[str]) -> float:
+    """Return the BLEU of tokens as they are, 0 to 100: that of Moses' multi-bleu.perl.
+
+    Papers on IWSLT report it. It depends on the tokeniser: compare it with the same one's only.
+    """
+    metric = BLEU(tokenize="none", smooth_method="none", force=True)  # force: no warning
+    return metric.corpus_score(hypotheses, [references]).score
 
 
 def signatures(references: list[str], lower_cases: bool) -> dict[str, str]:
@@ -101,7 +111,8 @@ def evaluate(
         tuning = bleu_by_lenpen(found, reference, plain)
         lenpen = best_lenpen(tuning)
     source, reference, found = search(split)
-    systems = {"model": plain(best(found, lenpen))}
+    chosen = best(found, lenpen)
+    systems = {"model": plain(chosen)}
     if tuning:
         systems["untuned"] = plain(best(found, PLAIN_LENPEN))
     if trivial:
@@ -119,6 +130,11 @@ def evaluate(
         "signatures": signatures(reference, report["preparation"]["lower_cases"]),
         "seconds": round(time.monotonic() - began, 1),
     }
+    tokens = data / "tok" / f"{split}.{target_lang}"
+    if report["preparation"]["subword"] == "bpe":
+        scores["tokenized_bleu"] = tokenized_bleu(
+            list(map(undo_bpe, chosen)), list(read_lines(tokens))
+        )
     columns = {"source": source, "reference": reference, "translation": systems["model"]}
     if trivial:
         columns["nearest"] = systems["nearest"]
@@ -230,6 +246,8 @@ def _main() -> None:
         cpu=args.cpu,
     )
     print(score_table(scores, "the model"))
+    if "tokenized_bleu" in scores:
+        print(f"tokenised BLEU, as by multi-bleu.perl: {scores['tokenized_bleu']:.1f}")
     print(f"{scores['sentences']} sentences, {args.out / TRANSLATIONS}, {args.out / SCORES}")
 
 

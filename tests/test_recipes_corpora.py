@@ -37,6 +37,7 @@ def test_pieces_become_text(texts: Path, tmp_path: Path, monkeypatch: pytest.Mon
     scores = scores_of_the_reference(texts, tmp_path, preparation, monkeypatch)
     assert scores["systems"]["model"]["bleu"] == pytest.approx(100)
     assert "|case:mixed|" in scores["signatures"]["bleu"]
+    assert "tokenized_bleu" not in scores
 
 
 @pytest.mark.parametrize("subword", ["bpe", "sentencepiece"])
@@ -47,6 +48,7 @@ def test_a_corpus_in_lower_case_is_scored_in_lower_case(
     scores = scores_of_the_reference(texts, tmp_path, preparation, monkeypatch)
     assert scores["systems"]["model"]["bleu"] == pytest.approx(100)
     assert "|case:lc|" in scores["signatures"]["bleu"]
+    assert scores.get("tokenized_bleu", 100) == pytest.approx(100)
     source, reference = (
         (texts / f"test.{lang}").read_text(encoding="utf-8").split("\n")[:-1]
         for lang in ("de", "en")

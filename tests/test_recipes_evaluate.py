@@ -19,6 +19,7 @@ from recipes.evaluate import (
     evaluate,
     score,
     signatures,
+    tokenized_bleu,
 )
 from recipes.files import (
     LOG,
@@ -55,6 +56,26 @@ HYPOTHESES = [
     "The file cannot be opened!",
     "See also: Fontwork.",
 ]
+
+
+def test_tokenised_bleu_is_that_of_multi_bleu_perl() -> None:
+    """Its output on these sentences, with two decimals, is written down here."""
+    references = [
+        "the cat sat on the mat .",
+        "a cat is on the mat by the door .",
+        "he opens the file and closes it again .",
+        "a b c d",
+        "quite other words",
+    ]
+    hypotheses = [
+        "the cat sat on the mat .",
+        "there is a cat on the mat near the door .",
+        "he &apos;s open the file , and close it again .",
+        "a b",
+        "nothing in common here",
+    ]
+    assert f"{tokenized_bleu(hypotheses, references):.2f}" == "38.41"
+    assert tokenized_bleu(["the dog is in the mat ."], references[:1]) == 0
 
 
 def test_scores_are_those_of_sacrebleu_s_command_line(tmp_path: Path) -> None:
