@@ -3,6 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 CORPUS ?= libreoffice-help-de-en
 METHOD ?= salt
+RECIPE ?= libreoffice-help-de-en
 ARGS ?=
 ARCHIVE ?=
 
@@ -11,7 +12,7 @@ export PYTHONPATH := $(CURDIR)
 ENVIRONMENT := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare data test test-slow check format clean
+.PHONY: help install demo compare train data test test-slow check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +30,10 @@ demo: $(ENVIRONMENT) ## corpus, BPE, training, translation, scores, a plot (METH
 compare: $(ENVIRONMENT) ## methods on one corpus (CORPUS= or TEXT=, METHODS=, SEEDS=, UPDATES=, JOBS=)
 	@PYTHON=python recipes/compare.sh -- $(ARGS)
 
+# What is set on make's command line is in the recipe's environment: see recipes/training.sh.
+train: $(ENVIRONMENT) ## train and score a recipe (RECIPE=, METHOD=, SEED=, GPUS=, SCALE=tiny, DRY_RUN=1)
+	@PYTHON=python recipes/$(RECIPE).sh -- $(ARGS)
+
 data: $(ENVIRONMENT) ## prepare a corpus (CORPUS=, ARCHIVE=, ARGS="--max-words 50")
 	@python -m data_prep $(CORPUS) $(if $(ARCHIVE),--archive $(ARCHIVE)) $(ARGS)
 
@@ -42,7 +47,7 @@ check: $(ENVIRONMENT) ## lint, formatting, types, shell scripts
 	@ruff check .
 	@ruff format --check .
 	@mypy
-	@shellcheck recipes/*.sh .ci/run
+	@shellcheck recipes/*.sh recipes/slurm.sbatch .ci/run
 
 format: $(ENVIRONMENT) ## format the code
 	@ruff check --fix-only .

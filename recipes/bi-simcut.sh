@@ -71,41 +71,23 @@ claim "$out"
 # train WHICH STAGE UPDATES BINARY-DATA [PRETRAINED]: trains in $out/STAGE, from where it was.
 train() {
   local which=$1 stage=$2 updates=$3 binary=$4 pretrained=${5:-}
-  local log=$out/$stage/training.log checkpoints=$out/$stage/checkpoints
-  local last=$checkpoints/checkpoint_last.pt
-  local begins="$updates updates"
   local training=(
     "$binary" --user-dir fairseq_adv --task adversarial_translation
     "${method[@]}" "${model[@]}" "${optimisation[@]}" "${saving[@]}"
     ${options[@]+"${options[@]}"}
-    --max-update "$updates" --save-dir "$checkpoints" --log-format json
+    --max-update "$updates" --save-dir "$out/$stage/checkpoints" --log-format json
   )
   if [[ -n $pretrained ]]; then
     # Takes the weights alone and resets optimizer, learning-rate schedule, meters and data loader,
     # but only where there is no checkpoint_last.pt yet: an interrupted fine-tuning continues.
     # --restore-file with the four --reset-... would start over each time.
     training+=(--finetune-from-model "$pretrained")
-    begins+=" from $pretrained"
   fi
   local settings
   settings=$(sha256sum "$binary/stage.json" ${pretrained:+"$pretrained"} &&
     printf '%s\n' "${training[@]}")
-  mkdir -p "$out/$stage"
-  if [[ ! -e $last ]]; then
-    rm -f "$log" # of a training without a checkpoint, or with one no more
-    printf '%s\n' "$settings" >"$out/$stage/.settings"
-  elif [[ $(<"$out/$stage/.settings") != "$settings" ]]; then
-    fail "$out/$stage holds a training with other data or settings: remove it or choose another OUT"
-  fi
-
-  if grep -qs ' done training in ' "$log"; then
-    echo "$which $stage: already there, $checkpoints"
-    return
-  fi
-  [[ ! -e $last ]] || begins="continues from $last"
-  echo "$which $stage: $begins; all output in $log"
   # "$python" -m fairseq_cli.train is fairseq-train.
-  run "$python" -m recipes.watch --log "$log" --updates "$updates" -- \
+  train_in "$out/$stage" "$which $stage" "$updates" "$settings" \
     "$python" -m fairseq_cli.train "${training[@]}"
 }
 

@@ -118,27 +118,12 @@ training=(
   --log-format json --log-interval 10
 )
 settings=$(sha256sum <"$data/bin/stage.json" && printf '%s\n' "${training[@]}")
-if [[ ! -e $checkpoints/checkpoint_last.pt ]]; then
-  rm -f "$log" "$out/.evaluated" # of a training without a checkpoint, or with one no more
-  printf '%s\n' "$settings" >"$out/.settings"
-elif [[ $(<"$out/.settings") != "$settings" ]]; then
-  fail "$out holds a training with other data or hyper-parameters: remove it, or choose another OUT"
-fi
-
-if grep -qs ' done training in ' "$log"; then
-  echo "2/4 training: already there, $checkpoints"
-else
-  if [[ -e $checkpoints/checkpoint_last.pt ]]; then
-    echo "2/4 training: continues from $checkpoints/checkpoint_last.pt; all output in $log"
-  else
-    echo "2/4 training: $method, $max_updates updates; all output in $log"
-  fi
-  training_began=$SECONDS
-  run "$python" -m recipes.watch --log "$log" --updates "$max_updates" -- \
-    "$python" -m fairseq_cli.train "${training[@]}"
-  echo "training $((SECONDS - training_began))" >>"$out/.seconds"
-  training_began=
-fi
+[[ -e $checkpoints/checkpoint_last.pt ]] || rm -f "$out/.evaluated" # of a training that is gone
+training_began=$SECONDS
+train_in "$out" "2/4 training, $method" "$max_updates" "$settings" \
+  "$python" -m fairseq_cli.train "${training[@]}"
+echo "training $((SECONDS - training_began))" >>"$out/.seconds"
+training_began=
 
 # ---- 3. Evaluation -------------------------------------------------------------------------------
 evaluation=(

@@ -26,12 +26,42 @@ keep_memory() {
   export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=100000000
 }
 
+# train_in DIRECTORY WHAT UPDATES SETTINGS COMMAND...: runs a training with its checkpoints in
+# DIRECTORY/checkpoints to its end, from where it was. SETTINGS is text: another one is another
+# training. With $log_of, one of several machines that share the directory: a suffix for its log.
+# shellcheck disable=SC2154 # $python is the caller's
+train_in() {
+  local directory=$1 what=$2 updates=$3 settings=$4
+  shift 4
+  local log=$directory/training${log_of:-}.log checkpoints=$directory/checkpoints
+  local last=$checkpoints/checkpoint_last.pt
+  if [[ -z ${DRY_RUN:-} ]]; then
+    mkdir -p "$directory"
+    if [[ ! -e $last ]]; then
+      rm -f "$log" # of a training without a checkpoint, or with one no more
+      printf '%s\n' "$settings" >"$directory/.settings"
+    elif [[ ! -e $directory/.settings || $(<"$directory/.settings") != "$settings" ]]; then
+      fail "$directory holds a training with other data or settings: remove it or choose another OUT"
+    fi
+  fi
+  if grep -qs ' done training in ' "$directory/training.log"; then
+    echo "$what: already there, $checkpoints"
+    return
+  fi
+  if [[ -e $last ]]; then
+    echo "$what: continues from $last; all output in $log"
+  else
+    echo "$what: $updates updates; all output in $log"
+  fi
+  run "$python" -m recipes.watch --log "$log" --updates "$updates" -- "$@"
+}
+
 # Sets $eval_bleu: with what options fairseq-train turns the subwords of a directory of data_prep's
 # into text, to measure BLEU.
 # shellcheck disable=SC2034
 set_eval_bleu() {
   eval_bleu=(--eval-bleu --eval-bleu-detok moses --eval-bleu-remove-bpe)
-  if grep -q '"subword": "sentencepiece"' "$1/report.json"; then
+  if grep -qs '"subword": "sentencepiece"' "$1/report.json"; then
     eval_bleu=(--eval-bleu --eval-bleu-detok space --eval-bleu-remove-bpe sentencepiece)
   fi
 }
@@ -39,8 +69,13 @@ set_eval_bleu() {
 child=
 
 # Runs a command in a way that Ctrl-C and kill take effect at once: bash would wait for the end of
-# a command in the foreground.
+# a command in the foreground. With DRY_RUN=1 prints it instead.
 run() {
+  if [[ -n ${DRY_RUN:-} ]]; then
+    printf '%q ' "$@"
+    echo
+    return
+  fi
   "$@" &
   child=$!
   wait "$child"

@@ -99,7 +99,7 @@ def test_an_interrupted_run_stops_at_once_and_continues(
     assert all(int(number) >= 1 for number in seconds[1::2])
     returned, said = demo(root)
     assert returned == 0
-    assert "training: continues from" in said
+    assert ", salt: continues from" in said
 
 
 def test_the_seconds_of_all_runs_add_up(root: Path) -> None:
@@ -116,7 +116,7 @@ def test_results_of_other_data_are_not_mixed(root: Path) -> None:
     assert demo(root)[0] == 0
     status, said = demo(root, STAMP="2")
     assert status == 1
-    assert "results/demo holds a training with other data or hyper-parameters" in said
+    assert "results/demo holds a training with other data or settings" in said
 
 
 def test_two_runs_at_a_time(root: Path) -> None:
@@ -186,7 +186,7 @@ def trained_with(root: Path, method: str) -> list[str]:
     """Run a demo; return what the training was given to say about criterion and model."""
     status, said = demo(root, METHOD=method)
     assert status == 0, said
-    assert f"training: {method}, " in said
+    assert f"training, {method}: " in said
     (call,) = (c for c in (root / "calls").read_text().splitlines() if "fairseq_cli.train" in c)
     assert " data/demo/bin --user-dir fairseq_adv" in call
     assert f" --save-dir results/demo-{method}/checkpoints " in call

@@ -1,0 +1,285 @@
+"""The corpora's training recipes: what they would run, and real trainings in several processes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import shlex
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from fairseq import options
+
+from tests import shell, training
+from tests.data_prep_fixtures import tree
+from tests.shared_data import shared
+
+ROOT = Path(__file__).parents[1]
+RECIPES = [
+    path.stem
+    for path in (ROOT / "recipes").glob("*.sh")
+    if 'training.sh"\nmain' in path.read_text()
+]
+
+
+def dry_run(recipe: str, *arguments: str, **variables: str) -> tuple[int, str]:
+    """What a recipe prints in the repository's root, where it must change nothing."""
+    before = sorted(ROOT.glob("*")), sorted(ROOT.glob("results/*"))
+    variables = {"GPUS": "4", "PYTHON": sys.executable, "DRY_RUN": "1", **variables}
+    result = shell.run(f"{recipe}.sh", ROOT, *arguments, **variables)
+    assert before == (sorted(ROOT.glob("*")), sorted(ROOT.glob("results/*")))
+    return result
+
+
+def training_words(said: str) -> list[str]:
+    """The options of fairseq-train in a dry run, launcher and all."""
+    (line,) = (line for line in said.splitlines() if "recipes.watch" in line)
+    words = shlex.split(line)
+    return words[words.index("--") + 1 :]
+
+
+def value(words: list[str], option: str) -> str:
+    """The last value of an option, which is the one that counts."""
+    return words[len(words) - words[::-1].index(option)]
+
+
+def parsed(words: list[str]) -> dict[str, object]:
+    """fairseq's own reading of a command line; it fails on options that it does not know."""
+    words = words[words.index("fairseq_cli.train") + 1 :]
+    words[words.index("--user-dir") + 1] = training.USER_DIR
+    return vars(options.parse_args_and_arch(options.get_training_parser(), words))
+
+
+def test_there_is_a_recipe_for_each_corpus_of_the_paper() -> None:
+    assert {"iwslt14-de-en", "iwslt15-en-vi", "iwslt16-fr-en", "wmt16-en-de"} < set(RECIPES)
+
+
+@pytest.mark.parametrize("scale", ["full", "tiny"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_fairseq_knows_every_option(recipe: str, scale: str) -> None:
+    status, said = dry_run(recipe, SCALE=scale, SEED="7")
+    assert status == 0, said
+    found = parsed(training_words(said))
+    assert found["seed"] == 7
+    assert found["criterion"] == "salt" and found["adam_betas"] == "(0.9, 0.98)"
+    assert f"-m data_prep {recipe} --out data/{recipe}" in said
+    assert "-m recipes.evaluate" in said
+
+
+# Zuo et al. 2021, Table 8, and batch sizes from Appendix B.1.
+TABLE_8 = {
+    "iwslt15-en-vi": (64_000, 1e-3, 1e-5, 1e-4, 0.1, "--beam 10 --lenpen 1.0"),
+    "iwslt14-de-en": (64_000, 1e-3, 1e-4, 1e-4, 0.3, "--beam 9 --lenpen 1.5"),
+    "iwslt16-fr-en": (64_000, 1e-3, 1e-5, 1e-5, 0.3, "--beam 10 --lenpen 2.0"),
+    "wmt16-en-de": (450_000, 1e-3, 1e-4, 1e-4, 0.3, "--beam 4 --lenpen 0.6"),
+}
+
+
+@pytest.mark.parametrize("recipe", TABLE_8)
+def test_the_papers_numbers(recipe: str) -> None:
+    batch, lr, step_size, std, epsilon, search = TABLE_8[recipe]
+    status, said = dry_run(recipe, METHOD="salt-paper")
+    assert status == 0, said
+    found = parsed(training_words(said))
+    assert found["lr"] == [lr]
+    assert (found["ascent_step_size"], found["init_std"]) == (step_size, std)
+    assert (found["epsilon"], found["ascent_steps"]) == (epsilon, 1)
+    assert search in said
+    assert f"updates of {batch} tokens" in said
+
+
+@pytest.mark.parametrize("recipe", ["iwslt14-de-en", "wmt16-en-de"])
+@pytest.mark.parametrize("nodes", [1, 3])
+@pytest.mark.parametrize("gpus", [1, 2, 3, 8])
+@pytest.mark.parametrize("tokens", [1500, 8000, 100_000])
+def test_batches_are_the_same_on_any_number_of_gpus(
+    recipe: str, nodes: int, gpus: int, tokens: int
+) -> None:
+    variables = {"NODES": str(nodes), "GPUS": str(gpus), "TOKENS": str(tokens)}
+    if nodes > 1:
+        variables |= {"NODE_RANK": "1", "MASTER_ADDR": "first"}
+    status, said = dry_run(recipe, "train", **variables)
+    assert status == 0, said
+    words = training_words(said)
+    each, passes = int(value(words, "--max-tokens")), int(value(words, "--update-freq"))
+    workers = nodes * gpus
+    batch = TABLE_8[recipe][0]
+    assert each <= tokens
+    assert batch - workers * passes < workers * passes * each <= batch
+    assert (passes - 1) * workers * tokens < batch  # no more passes than it takes
+    assert f"= {nodes} x {gpus} x {passes} passes x {each} tokens per GPU" in said
+
+
+def test_the_paper_on_4_gpus() -> None:
+    """Appendix B.1: 8,000 tokens per GPU, gradients accumulated for 2 steps."""
+    words = training_words(dry_run("iwslt14-de-en")[1])
+    assert (value(words, "--max-tokens"), value(words, "--update-freq")) == ("8000", "2")
+    assert value(words, "--distributed-world-size") == "4"
+
+
+def test_several_machines_are_started_by_torchrun() -> None:
+    machines = {"NODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "first"}
+    words = training_words(dry_run("wmt16-en-de", "train", **machines)[1])
+    assert words[1:3] == ["-m", "torch.distributed.run"]
+    assert (value(words, "--nnodes"), value(words, "--nproc-per-node")) == ("2", "4")
+    assert (value(words, "--node-rank"), value(words, "--master-addr")) == ("1", "first")
+    assert "recipes/worker.sh" in words and "--distributed-world-size" not in words
+
+
+def test_methods_and_changes_to_them() -> None:
+    words = training_words(
+        dry_run("iwslt14-de-en", METHOD="salt,--ascent-steps=2,--perturb=source")[1]
+    )
+    found = parsed(words)
+    assert (found["ascent_steps"], found["perturb"]) == (2, "source")
+    words = training_words(dry_run("iwslt14-de-en", "--", "--lr", "5e-4", METHOD="transformer")[1])
+    found = parsed(words)
+    assert found["criterion"] == "label_smoothed_cross_entropy" and found["lr"] == [5e-4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "message"),
+    [
+        ([], {"GPUS": "four"}, "GPUS=four: allowed is 0, 1, 2, ..."),
+        ([], {"GPUS": "0", "WORKERS": "0"}, "WORKERS=0: allowed is 1, 2, 3, ..."),
+        ([], {"TOKENS": "4k"}, "TOKENS=4k: allowed is 1, 2, 3, ..."),
+        ([], {"SEED": "-1"}, "SEED=-1: allowed is 0, 1, 2, ..."),
+        ([], {"PRECISION": "int8"}, "PRECISION=int8: allowed is bf16, fp16, fp32"),
+        ([], {"SCALE": "large"}, "SCALE=large: allowed is full, tiny"),
+        ([], {"NODES": "2"}, "NODE_RANK=: allowed is 0 on the first of NODES=2 machines"),
+        ([], {"NODES": "2", "NODE_RANK": "0"}, "MASTER_ADDR=: allowed is the name of the first"),
+        ([], {"METHOD": "sgd"}, "METHOD=sgd: no preset sgd; there are adv freeat freelb"),
+        (["test"], {}, "STAGE=test: allowed is data, train, score; options of fairseq-train go"),
+    ],
+)
+def test_wrong_variables(arguments: list[str], variables: dict[str, str], message: str) -> None:
+    status, said = dry_run("iwslt14-de-en", *arguments, **variables)
+    assert status == 1
+    assert f"iwslt14-de-en: error: {message}" in said
+
+
+# ---- For real ------------------------------------------------------------------------------------
+
+# No dropout, and `adv` starts at zero: how the work is shared out makes no difference.
+TOY = """
+set -euo pipefail
+corpus=toy
+batch_tokens=120
+updates=6
+every=3
+model=({model} --dropout 0)
+optimisation=(--optimizer adam --lr 1e-3 --label-smoothing 0.1 --num-workers 0)
+paper=()
+search=(--beam 2 --lenpen 1.0)
+source {training}
+main "$@"
+"""
+
+
+@pytest.fixture
+def toy(toy_data: Path, tmp_path: Path) -> Path:
+    """A recipe whose data is there already."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/bin").symlink_to(toy_data)
+    (tmp_path / "data/report.json").write_text("{}")
+    recipe = tmp_path / "toy.sh"
+    model = shlex.join(training.MODEL)
+    text = TOY.format(model=model, training=ROOT / "recipes" / "training.sh")
+    recipe.write_text(text)
+    return recipe
+
+
+def train(toy: Path, out: str, **variables: str) -> tuple[int, str]:
+    """Run its stage train on the CPU."""
+    places = {"DATA": str(toy.parent / "data"), "OUT": str(toy.parent / out), "GPUS": "0"}
+    more = {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "METHOD": "adv"}
+    arguments = ("train", "--", "--eval-bleu-detok", "space")
+    return shell.run(str(toy), ROOT, *arguments, **(places | more | variables))
+
+
+def same(one: Path, other: Path) -> None:
+    ours, theirs = (training.state(path / "checkpoints") for path in (one, other))
+    assert ours["optimizer_history"][-1]["num_updates"] == 6
+    assert theirs["optimizer_history"][-1]["num_updates"] == 6
+    for name, parameter in ours["model"].items():
+        torch.testing.assert_close(parameter, theirs["model"][name], rtol=1e-3, atol=3e-5)
+
+
+def test_processes_and_machines_train_what_one_trains(toy: Path) -> None:
+    """One process with four passes per update; four in two machines, with one each."""
+    status, said = train(toy, "one", TOKENS="30")
+    assert status == 0, said
+    assert "= 1 x 1 x 4 passes x 30 tokens per process" in said
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    machines = {"NODES": "2", "WORKERS": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    with ThreadPoolExecutor(2) as both:
+        runs = [
+            both.submit(train, toy, "four", TOKENS="30", NODE_RANK=rank, **machines)
+            for rank in "01"
+        ]
+    for run in runs:
+        status, said = run.result()
+        assert status == 0, said
+        assert "= 2 x 2 x 1 passes x 30 tokens per process" in said
+    same(toy.parent / "one", toy.parent / "four")
+    before = tree(toy.parent / "four")
+    status, said = train(toy, "four", TOKENS="30")
+    assert status == 0 and "train: already there" in said
+    assert tree(toy.parent / "four") == before
+
+
+def test_it_goes_on_with_another_number_of_processes(toy: Path) -> None:
+    status, said = train(toy, "one", TOKENS="60")
+    assert status == 0, said
+    checkpoints = toy.parent / "parts/checkpoints"
+    (toy.parent / "parts").mkdir()
+    checkpoints.mkdir()
+    half = next((toy.parent / "one/checkpoints").glob("checkpoint_*_3.pt"))
+    (checkpoints / "checkpoint_last.pt").write_bytes(half.read_bytes())
+    settings = (toy.parent / "one/.settings").read_text()
+    (toy.parent / "parts/.settings").write_text(
+        settings.replace(f"{toy.parent}/one/", f"{toy.parent}/parts/")
+    )
+    status, said = train(toy, "parts", TOKENS="60", WORKERS="2")
+    assert status == 0, said
+    assert f"continues from {checkpoints}/checkpoint_last.pt" in said
+    state = training.state(checkpoints)
+    assert state["optimizer_history"][-1]["num_updates"] == 6
+
+
+def test_another_method_in_the_same_place(toy: Path) -> None:
+    assert train(toy, "one")[0] == 0
+    status, said = train(toy, "one", METHOD="rdrop")
+    assert status == 1
+    assert "one holds a training with other data or settings: remove it or choose another" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["salt", "transformer"])
+def test_a_recipe_from_archives_to_scores_at_tiny_scale(tmp_path: Path, method: str) -> None:
+    archives = []
+    for text in sorted(shared("multi30k").glob("*.xz")):
+        if text.stem.rpartition(".")[0] in ("train", "val", "test_2016_flickr"):
+            archives.append(tmp_path / f"{text.stem}.gz")
+            with lzma.open(text) as stream:
+                archives[-1].write_bytes(gzip.compress(stream.read(), 1))
+    variables = {"SCALE": "tiny", "GPUS": "0", "WORKERS": "2", "METHOD": method}
+    variables |= {"DATA": str(tmp_path / "data"), "OUT": str(tmp_path / "out")}
+    variables |= {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+    variables["ARCHIVE"] = " ".join(str(a) for a in archives if a.stem[-2:] in ("de", "en"))
+    status, said = shell.run("multi30k-en-de.sh", ROOT, **variables)
+    assert status == 0, said
+    scores = json.loads((tmp_path / "out/scores.json").read_text(encoding="utf-8"))
+    assert scores["sentences"] == 602
+    assert set(scores["systems"]["model"]) == {"bleu", "chrf", "length_ratio"}
+    before = tree(tmp_path / "out")
+    status, said = shell.run("multi30k-en-de.sh", ROOT, **variables)
+    assert status == 0 and said.count("already there") == 7, said
+    assert tree(tmp_path / "out") == before
