@@ -77,7 +77,7 @@ def test_wrong_names(names: list[str], message: str) -> None:
         (5.99, 400),
         (6.0, 400),
         (6.01, 200),
-        (100.0, 200),  # one checkpoint there is always
+        (12.1, 0),  # slower than the first checkpoint
     ],
 )
 def test_updates_in_equal_time_end_at_a_checkpoint(cost: float, updates: int) -> None:
@@ -112,7 +112,7 @@ def planned(out: Path, data: Path, **more: Any) -> Run:
         "seed": 3,
         "options": ["--max-tokens", "100", "--cpu"],
         "every": 5,
-        "horizons": (20, 10, 20),
+        "horizons": (20, 10, 20, 0),
         "beam": 4,
     }
     return plan_run(directory=out, data=data, **(settings | more))
@@ -370,6 +370,24 @@ def test_the_table(story: tuple[list[Result], Conditions]) -> None:
     for said in ("BLEU-signature", "copy of the source BLEU 3.0, chrF 24.2", "torch 2.13.0"):
         assert said in text
     assert "`--max-tokens 100`" in text
+
+
+def test_a_method_too_slow_for_a_checkpoint_in_equal_time_has_none(
+    story: tuple[list[Result], Conditions], tmp_path: Path, data: Path
+) -> None:
+    results, conditions = story
+    run = planned(tmp_path / "slow", data, contender=contender("salt"), seed=1, horizons=(10, 0))
+    assert run.horizons == (10,)
+    cost = {"transformer": Cost(1.0, 1.0), "salt": Cost(9.0, 1.5)}
+    in_time = {"transformer": 20, "salt": 0}
+    (_, slow) = collect(contenders(["salt"]), [run], cost, 10, in_time)
+    assert slow.equal_time is None
+    text = markdown(conditions, [results[0], slow], [])
+    in_equal_time = text.split("## After equal time")[1]
+    row = next(line for line in in_equal_time.splitlines() if line.startswith("| SALT"))
+    assert set(row.split()) == {"|", "SALT", "-"}
+    write(tmp_path / "new", conditions, [results[0], slow], [])
+    assert (tmp_path / "new" / "bars.png").exists()
 
 
 def test_everything_is_written(story: tuple[list[Result], Conditions], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import weakref
@@ -17,9 +18,12 @@ from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
 
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.tasks.adversarial_training import AdversarialTraining
+from recipes.comparison import __main__ as comparison
 from recipes.comparison import costs
+from recipes.comparison.contenders import contenders
 from recipes.comparison.costs import Cost, Costs, measure, peak_memory
 from recipes.errors import RecipeError
+from recipes.files import write_json
 from tests import training
 
 ROOT = Path(__file__).parents[1]
@@ -334,3 +338,37 @@ def test_the_command_writes_nothing_but_one_line_where_it_fails(
     assert done.stderr.startswith(f"recipes.comparison.costs: error: {said}")
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_costs_are_measured_anew_on_other_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same data and options the file is read; other data are measured, all of them."""
+    (tmp_path / "bin").mkdir()
+    stamp = tmp_path / "bin" / "stage.json"
+    stamp.write_text("one")
+    measured = []
+
+    def measure(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        words = [command[command.index("--baseline") + 1]]
+        words += [command[i + 1] for i, word in enumerate(command) if word == "--method"]
+        names = {text.split()[0]: shlex.split(text)[1:] for text in words}
+        measured.append(sorted(names))
+        found = {"methods": {n: {"time": 1.0, "memory": 1.0} for n in names}, "options": names}
+        write_json(found | {"device": "CPU"}, Path(command[command.index("--out") + 1]))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(comparison.subprocess, "run", measure)
+
+    def costs(*names: str) -> set[str]:
+        path = tmp_path / "costs.json"
+        found = comparison.measured_costs(tmp_path, path, contenders(names), ["--cpu"], 1)
+        return set(found["methods"])
+
+    assert costs("salt") == {"transformer", "salt"}
+    assert costs("salt") == {"transformer", "salt"} and len(measured) == 1
+    assert costs("salt", "adv") == {"transformer", "salt", "adv"}
+    assert measured[1:] == [["adv", "transformer"]]
+    stamp.write_text("another")
+    assert costs("adv") == {"transformer", "adv"}
+    assert measured[2:] == [["adv", "transformer"]]

@@ -16,7 +16,7 @@ from data_prep.versions import installed
 from recipes.comparison.contenders import PLAIN, Contender, contenders
 from recipes.comparison.costs import Cost
 from recipes.comparison.figures import plot_bars, plot_curves
-from recipes.comparison.plan import RUNS, TASK, USER_DIR, Budget, Run, plan_run
+from recipes.comparison.plan import RUNS, TASK, USER_DIR, Budget, Run, digest_of, plan_run
 from recipes.comparison.pool import OUTPUT, finish_all, threads
 from recipes.comparison.results import Result, collect
 from recipes.comparison.run import is_finished
@@ -119,10 +119,11 @@ def measured_costs(
 ) -> dict[str, Any]:
     """Return `costs.Costs` of all players as JSON; what `path` has of it is not measured again."""
     shared = ["--user-dir", str(USER_DIR), "--task", TASK, *options]
+    conditions = {"shared": shared, "data": digest_of(data)}
     there: dict[str, Any] = {}
     if path.exists():
         there = read_json(path, made_by="recipes/compare.sh")
-        if there["shared"] != shared:
+        if any(there.get(name) != value for name, value in conditions.items()):
             there = {}
     known = there.get("options", {})
     new = [player for player in players if known.get(player.name) != list(player.options)]
@@ -140,7 +141,7 @@ def measured_costs(
     environment = os.environ | {"OMP_NUM_THREADS": str(cpu_threads)}
     if subprocess.run([*command, "--", *shared], env=environment).returncode != 0:
         raise RecipeError("the costs of the methods could not be measured")
-    found = read_json(measured, made_by="recipes/compare.sh")
+    found = read_json(measured, made_by="recipes/compare.sh") | conditions
     for name in ("methods", "options"):
         found[name] = there.get(name, {}) | found[name]
     write_json(found, path)

@@ -55,11 +55,11 @@ class Budget:
                 raise RecipeError(f"--{name} {value}: is not a multiple of --every {self.every}")
 
     def updates_in_time(self, cost: float) -> int:
-        """Return how many updates fit in the time, up to the last checkpoint; at least one's.
+        """Return how many updates fit in the time, up to the last checkpoint; 0 if not even one's.
 
         :param cost: seconds per update, relative to plain training.
         """
-        return max(1, math.floor(self.time / cost / self.every + 1e-9)) * self.every
+        return math.floor(self.time / cost / self.every + 1e-9) * self.every
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,11 @@ class Run:
         return self.command, self.data_digest, self.beam
 
 
+def digest_of(data: Path) -> str:
+    """Return a digest of what is binarised in a directory made by data_prep."""
+    return hashlib.sha256((data / "bin" / "stage.json").read_bytes()).hexdigest()
+
+
 def plan_run(
     directory: Path,
     contender: Contender,
@@ -134,6 +139,7 @@ def plan_run(
     """Return the training of a method with a seed.
 
     :param options: of fairseq-train, which all trainings share.
+    :param horizons: see `Run`; 0 counts as none.
     """
     for option in options:
         if option.split("=")[0] in _OURS:
@@ -150,14 +156,13 @@ def plan_run(
         *("--no-epoch-checkpoints", "--keep-interval-updates", "1"),
         *("--log-format", "json"),
     )
-    digest = hashlib.sha256((data / "bin" / "stage.json").read_bytes()).hexdigest()
     return Run(
         directory=run,
         contender=contender.name,
         seed=seed,
         command=command,
-        horizons=tuple(sorted(set(horizons))),
+        horizons=tuple(sorted(set(horizons) - {0})),
         data=data,
-        data_digest=digest,
+        data_digest=digest_of(data),
         beam=beam,
     )

@@ -80,7 +80,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Result:
-    """What came out for one method; outcomes are None where no run has got there.
+    """What came out for one method; outcomes are None where no run has got there, or would in time.
 
     :param gauges: medians over the second half of the updates, means over seeds.
     :param logs: by seed.

@@ -15,7 +15,7 @@ _HOW_TO_READ = (
     " without that. *p < 0.05*: in how many seeds BLEU is significantly better (+) or worse (-)"
     " than plain training's with the same seed, by sacreBLEU's paired bootstrap. *Time* is per"
     " update, *memory* the peak of an update beyond what is held between updates, both relative to"
-    " plain training."
+    " plain training. A - in place of scores: no checkpoint in that time, or the run is missing."
 )
 
 
