@@ -8,69 +8,27 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.chrf import CHRF
-
 from data_prep.lines import read_lines
 from recipes.errors import RecipeError, run_main
-from recipes.files import SCORES, TRANSLATIONS, data_report, sentences, write_json, write_table
-from recipes.generation import Hypothesis, best, detokenize, translate, undo_bpe
+from recipes.files import (
+    SCORES,
+    TRANSLATIONS,
+    read_table,
+    write_json,
+    write_table,
+)
+from recipes.generation import Hypothesis, best, translate, undo_bpe
+from recipes.prepared import Prepared
+from recipes.scores import bleu_score, paired_bootstrap, score, signatures, tokenized_bleu
 from recipes.trivial import nearest_translations
 
 LENPENS = tuple(round(0.2 * i, 1) for i in range(11))  # 0 to 2, to choose from
 PLAIN_LENPEN = 1.0
 TUNED_ON = "valid"
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How good the translations of a split are.
-
-    :param bleu: 0 to 100.
-    :param chrf: 0 to 100.
-    :param length_ratio: tokens of the translations per token of the references, as BLEU counts
-        them.
-    """
-
-    bleu: float
-    chrf: float
-    length_ratio: float
-
-
-def score(hypotheses: list[str], references: list[str]) -> Scores:
-    """Score detokenised translations against raw references."""
-    bleu = BLEU().corpus_score(hypotheses, [references])
-    chrf = CHRF().corpus_score(hypotheses, [references])
-    return Scores(bleu.score, chrf.score, bleu.sys_len / bleu.ref_len)
-
-
-def tokenized_bleu(hypotheses: list[str], references: list[str]) -> float:
-    """Return the BLEU of tokens as they are, 0 to 100: that of Moses' multi-bleu.perl.
-
-    Papers on IWSLT report it. It depends on the tokeniser: compare it with the same one's only.
-    """
-    metric = BLEU(tokenize="none", smooth_method="none", force=True)  # force: no warning
-    return metric.corpus_score(hypotheses, [references]).score
-
-
-def signatures(references: list[str], lower_cases: bool) -> dict[str, str]:
-    """Return what else a score depends on, as sacreBLEU writes it, by metric.
-
-    :param lower_cases: the references, and translations, are in lower case.
-    """
-    result = {}
-    for name, metric in (
-        ("bleu", BLEU(lowercase=lower_cases)),
-        ("chrf", CHRF(lowercase=lower_cases)),
-    ):
-        metric.corpus_score(references, [references])  # it learns the number of references
-        result[name] = str(metric.get_signature())
-    return result
 
 
 def evaluate(
@@ -82,7 +40,10 @@ def evaluate(
     beam: int = 5,
     lenpen: float | None = PLAIN_LENPEN,
     trivial: bool = False,
+    split_compounds: bool = False,
+    baseline: Path | None = None,
     cpu: bool = False,
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Translate and score; write translations.tsv and scores.json to `out`, return the latter.
 
@@ -91,35 +52,38 @@ def evaluate(
         `LENPENS` with the highest BLEU on the validation split. Then scores.json has the score with
         a length penalty of 1 too.
     :param trivial: also score copying the source, and the target of the nearest training sentence.
+    :param split_compounds: also give the tokenised BLEU with hyphenated words split.
+    :param baseline: results of another system on the same split, to compare with.
+    :param workers: see `recipes.generation.translate`.
     """
     if not checkpoint.is_file():
         raise RecipeError(f"{checkpoint}: no such checkpoint")
     began = time.monotonic()
-    report = data_report(data)
-    source_lang, target_lang = report["languages"]
-    languages = (source_lang, target_lang)
-    plain = partial(detokenize, lang=target_lang, subword=report["preparation"]["subword"])
+    prepared = Prepared.of(data)
+    if split_compounds and prepared.subword != "bpe":
+        raise RecipeError(f"--split-compounds is for tokens, and {data} has none")
+    source, reference = prepared.pairs(split)
+    other = None if baseline is None else _translations(baseline, reference)
 
-    def search(split: str) -> tuple[list[str], list[str], list[list[Hypothesis]]]:
-        source, reference = _read_pairs(data, split, languages)
-        found = translate(data / "bin", languages, split, len(source), checkpoint, beam, cpu)
-        return source, reference, found
+    def search(split: str) -> list[list[Hypothesis]]:
+        binary, subwords = data / "bin", prepared.subwords(split)
+        return translate(
+            binary, prepared.languages, split, subwords, checkpoint, beam, cpu, workers
+        )
 
     tuning = {}
     if lenpen is None:
-        _, reference, found = search(TUNED_ON)
-        tuning = bleu_by_lenpen(found, reference, plain)
+        tuning = bleu_by_lenpen(search(TUNED_ON), prepared.pairs(TUNED_ON)[1], prepared.plain)
         lenpen = best_lenpen(tuning)
-    source, reference, found = search(split)
+    found = search(split)
     chosen = best(found, lenpen)
-    systems = {"model": plain(chosen)}
+    systems = {"model": prepared.plain(chosen)}
     if tuning:
-        systems["untuned"] = plain(best(found, PLAIN_LENPEN))
+        systems["untuned"] = prepared.plain(best(found, PLAIN_LENPEN))
     if trivial:
-        train_source, train_target = _read_pairs(data, "train", languages)
-        systems["nearest"] = nearest_translations(train_source, train_target, source)
+        systems["nearest"] = nearest_translations(*prepared.pairs("train"), source)
         systems["copy"] = source
-    scores = {
+    scores: dict[str, Any] = {
         "split": split,
         "sentences": len(source),
         "checkpoint": str(checkpoint),
@@ -127,20 +91,37 @@ def evaluate(
         "lenpen": lenpen,
         "bleu_by_lenpen": {str(value): bleu for value, bleu in tuning.items()},
         "systems": {name: asdict(score(lines, reference)) for name, lines in systems.items()},
-        "signatures": signatures(reference, report["preparation"]["lower_cases"]),
-        "seconds": round(time.monotonic() - began, 1),
+        "signatures": signatures(reference, prepared.lower_cases),
     }
-    tokens = data / "tok" / f"{split}.{target_lang}"
-    if report["preparation"]["subword"] == "bpe":
-        scores["tokenized_bleu"] = tokenized_bleu(
-            list(map(undo_bpe, chosen)), list(read_lines(tokens))
-        )
+    if prepared.subword == "bpe":
+        tokens = list(map(undo_bpe, chosen))
+        expected = list(read_lines(data / "tok" / f"{split}.{prepared.languages[1]}"))
+        scores["tokenized_bleu"] = tokenized_bleu(tokens, expected)
+        if split_compounds:
+            split_bleu = tokenized_bleu(tokens, expected, split_compounds=True)
+            scores["tokenized_bleu_compounds_split"] = split_bleu
+    if other is not None:
+        bleu = scores["systems"]["model"]["bleu"] - bleu_score(other, reference)
+        p_values = paired_bootstrap(other, systems["model"], reference)
+        scores["baseline"] = {"system": str(baseline), "bleu_difference": bleu, "p": p_values}
+    scores["seconds"] = round(time.monotonic() - began, 1)
     columns = {"source": source, "reference": reference, "translation": systems["model"]}
     if trivial:
         columns["nearest"] = systems["nearest"]
     write_table(columns, out / TRANSLATIONS)
     write_json(scores, out / SCORES)
     return scores
+
+
+def _translations(results: Path, reference: list[str]) -> list[str]:
+    """Read another system's translations; raises RecipeError if they are of other sentences."""
+    path = results / TRANSLATIONS
+    if not path.is_file():
+        raise RecipeError(f"{path}: not there; python -m recipes.evaluate --out {results} makes it")
+    rows = read_table(path)
+    if [row["reference"] for row in rows] != [line.replace("\t", " ") for line in reference]:
+        raise RecipeError(f"{path} has translations of another test set")
+    return [row["translation"] for row in rows]
 
 
 def bleu_by_lenpen(
@@ -156,7 +137,7 @@ def bleu_by_lenpen(
     different = list({text for texts in chosen.values() for text in texts})
     sentences = dict(zip(different, plain(different), strict=True))
     return {
-        lenpen: score([sentences[text] for text in texts], references).bleu
+        lenpen: bleu_score([sentences[text] for text in texts], references)
         for lenpen, texts in chosen.items()
     }
 
@@ -164,16 +145,6 @@ def bleu_by_lenpen(
 def best_lenpen(bleu: Mapping[float, float]) -> float:
     """Return the length penalty with the highest BLEU; of equally good ones, that nearest to 1."""
     return max(bleu, key=lambda lenpen: (bleu[lenpen], -abs(lenpen - PLAIN_LENPEN)))
-
-
-def _read_pairs(data: Path, split: str, languages: tuple[str, str]) -> tuple[list[str], list[str]]:
-    source, target = (sentences(data, split, lang) for lang in languages)
-    if len(source) != len(target):
-        raise RecipeError(
-            f"{data / 'raw'}: {split}.{languages[0]} has {len(source)} lines,"
-            f" {split}.{languages[1]} {len(target)}"
-        )
-    return source, target
 
 
 def score_table(scores: dict[str, Any], model: str) -> str:
@@ -184,10 +155,10 @@ def score_table(scores: dict[str, Any], model: str) -> str:
         "nearest": "nearest sentence",
         "copy": "copy of the source",
     }
-    lines = [f"{'':20}{'BLEU':>8}{'chrF':>8}{'length':>8}"]
+    lines = [f"{'':20}{'BLEU':>8}{'chrF':>8}{'TER':>8}{'length':>8}"]
     for system, values in scores["systems"].items():
         lines.append(
-            f"{names[system]:20}{values['bleu']:8.1f}{values['chrf']:8.1f}"
+            f"{names[system]:20}{values['bleu']:8.1f}{values['chrf']:8.1f}{values['ter']:8.1f}"
             f"{values['length_ratio']:8.2f}"
         )
     return "\n".join(lines)
@@ -231,10 +202,30 @@ def _main() -> None:
         help="also score two translators that need no training: copying the source, and the"
         " target of the nearest training sentence",
     )
+    parser.add_argument(
+        "--split-compounds",
+        action="store_true",
+        help="also give the tokenised BLEU with hyphenated words split, which is higher",
+    )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="DIR",
+        help=f"results of another system on the same split ({TRANSLATIONS}): is this one better by"
+        " more than chance?",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that translate (default: one per GPU or, without, one per core)",
+    )
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU")
     args = parser.parse_args()
-    if args.beam < 1:
-        raise RecipeError(f"--beam {args.beam}: allowed is 1, 2, 3, ...")
+    for option in ("beam", "workers"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise RecipeError(f"--{option} {value}: allowed is 1, 2, 3, ...")
     scores = evaluate(
         args.data,
         args.checkpoint,
@@ -243,11 +234,25 @@ def _main() -> None:
         beam=args.beam,
         lenpen=None if args.tune_lenpen else args.lenpen,
         trivial=args.trivial,
+        split_compounds=args.split_compounds,
+        baseline=args.baseline,
         cpu=args.cpu,
+        workers=args.workers,
     )
     print(score_table(scores, "the model"))
     if "tokenized_bleu" in scores:
         print(f"tokenised BLEU, as by multi-bleu.perl: {scores['tokenized_bleu']:.1f}")
+    if args.split_compounds:
+        split_bleu = scores["tokenized_bleu_compounds_split"]
+        print(f"the same with compounds split, which adds to it: {split_bleu:.1f}")
+    for name, signature in scores["signatures"].items():
+        print(f"{name}: {signature}")
+    if args.baseline:
+        found = scores["baseline"]
+        print(
+            f"BLEU {found['bleu_difference']:+.1f} against {args.baseline}, p ="
+            f" {found['p']['BLEU']:.3f} by paired bootstrap"
+        )
     print(f"{scores['sentences']} sentences, {args.out / TRANSLATIONS}, {args.out / SCORES}")
 
 

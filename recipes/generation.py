@@ -1,5 +1,6 @@
-"""Translate a binarised split with fairseq-generate, and read the translations back."""
+"""Translate a binarised split by fairseq-generate, in several processes, and read it back."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -10,12 +11,15 @@ from pathlib import Path
 
 from sacremoses import MosesDetokenizer
 
+from data_prep.parallel import cores
 from data_prep.progress import progress
 from recipes.errors import RecipeError
+from recipes.gpus import visible_gpus
 
 _LAST_LINES = 6
 _MAX_TOKENS = 4000  # per batch, padding included: bounds the memory
 _SHOWN_IDS = 10
+_WORTH_A_WORKER = 200  # sentences; a process takes seconds to start
 
 
 @dataclass(frozen=True)
@@ -36,20 +40,24 @@ def translate(
     data: Path,
     languages: tuple[str, str],
     split: str,
-    sentences: int,
+    sources: Sequence[str],
     checkpoint: Path,
     beam: int,
     cpu: bool,
+    workers: int | None = None,
 ) -> list[list[Hypothesis]]:
     """Translate a split; return each sentence's hypotheses, in the order of the sentences.
 
     :param data: directory with dictionaries and binarised splits.
-    :param sentences: how many there are in the split.
+    :param sources: the split's source sentences in subwords.
     :param beam: hypotheses per sentence.
     :param cpu: stay on the CPU even where there is a GPU.
+    :param workers: processes that share the work; None is one per GPU or, without, one per core.
 
     Raises RecipeError if fairseq-generate fails, or does not translate each sentence exactly once.
     """
+    gpus = [] if cpu else visible_gpus()
+    workers = min(workers or len(gpus) or cores(), max(1, len(sources) // _WORTH_A_WORKER))
     with tempfile.TemporaryDirectory(prefix="recipes-") as scratch:
         command = [
             *(sys.executable, "-m", "fairseq_cli.generate", str(data)),
@@ -62,59 +70,125 @@ def translate(
             # hypotheses that were found: `best` does that, for any penalty.
             "--unnormalized",
             *("--max-len-a", "2", "--max-len-b", "50"),  # ends a translation that does not
-            *("--max-tokens", str(_MAX_TOKENS), "--results-path", scratch),
+            *("--max-tokens", str(_MAX_TOKENS), "--distributed-world-size", str(workers)),
             *(["--cpu"] if cpu else []),
         ]
-        said = Path(scratch, "said")
-        output = Path(scratch, f"generate-{split}.txt")
-        with said.open("wb") as stream:
-            process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+        shards = [
+            _Shard(Path(scratch, str(number)), split, command, number, workers, gpus)
+            for number in range(workers)
+        ]
         try:
-            with progress(None, f"translate {split}", "sentence", total=sentences) as bar:
-                while process.poll() is None:
+            with progress(None, f"translate {split}", "sentence", total=len(sources)) as bar:
+                while any(shard.is_at_work() for shard in shards):
                     time.sleep(0.2)
-                    done = output.read_bytes().count(b"\nS-") if output.exists() else 0
-                    bar.update(done - bar.n)
+                    bar.update(sum(shard.translated() for shard in shards) - bar.n)
+                    if any(shard.has_failed() for shard in shards):
+                        break
         finally:
-            process.terminate()
-            process.wait()
-        if process.returncode != 0:
-            lines = [line for line in said.read_text("utf-8", "replace").split("\n") if line]
+            for shard in shards:
+                shard.end()
+        return parse_hypotheses(b"".join(shard.output() for shard in shards), sources)
+
+
+class _Shard:
+    """A process of fairseq-generate that translates some of the batches."""
+
+    def __init__(
+        self,
+        scratch: Path,
+        split: str,
+        command: Sequence[str],
+        number: int,
+        workers: int,
+        gpus: Sequence[str],
+    ) -> None:
+        scratch.mkdir()
+        self._said = scratch / "said"
+        self._output = scratch / f"generate-{split}.txt"
+        own = ["--distributed-rank", str(number), "--results-path", str(scratch)]
+        environment = {"OMP_NUM_THREADS": str(max(1, cores() // workers))} | os.environ
+        if gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+        with self._said.open("wb") as stream:
+            self._process = subprocess.Popen(
+                [*command, *own], stdout=stream, stderr=subprocess.STDOUT, env=environment
+            )
+
+    def is_at_work(self) -> bool:
+        return self._process.poll() is None
+
+    def has_failed(self) -> bool:
+        return bool(self._process.poll())
+
+    def translated(self) -> int:
+        return self._output.read_bytes().count(b"\nS-") if self._output.exists() else 0
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def output(self) -> bytes:
+        # Those that were ended because another one failed have no last words.
+        if self._process.returncode > 0:
+            lines = [line for line in self._said.read_text("utf-8", "replace").split("\n") if line]
             last = "".join(f"\n  {line[:200]}" for line in lines[-_LAST_LINES:])
-            raise RecipeError(f"fairseq-generate failed (exit status {process.returncode}):{last}")
-        return parse_hypotheses(output.read_bytes(), sentences)
+            status = self._process.returncode
+            raise RecipeError(f"fairseq-generate failed (exit status {status}):{last}")
+        return self._output.read_bytes() if self._output.exists() else b""
 
 
-def parse_hypotheses(output: bytes, sentences: int) -> list[list[Hypothesis]]:
+def parse_hypotheses(output: bytes, sources: Sequence[str]) -> list[list[Hypothesis]]:
     """Return the hypotheses in fairseq-generate's output, in the order of the sentences.
 
-    Raises RecipeError that names the ids unless each of 0 .. `sentences` - 1 is there exactly once.
+    :param sources: what should have been translated, in subwords.
+
+    Raises RecipeError that names the ids unless each sentence is there exactly once, and is the one
+    with that number in ``sources``.
     """
     found: dict[int, list[Hypothesis]] = {}
     repeated: list[int] = []
+    others: list[int] = []
     # Only LF ends a line: text may hold characters that Python, too, would split at.
     for line in output.decode("utf-8").split("\n"):
         kind, _, rest = line.partition("-")
         if kind == "S":  # a sentence begins
-            number = int(rest.split("\t", 1)[0])
+            name, _, text = rest.partition("\t")
+            number = int(name)
             if number in found:
                 repeated.append(number)
             found[number] = []
+            if number < len(sources) and not _same(sources[number], text):
+                others.append(number)
         elif kind == "H":
             _number, log_probability, text = rest.split("\t", 2)
         elif kind == "P":  # the probabilities of each token, after the H line
             tokens = rest.split("\t", 1)[1].count(" ") + 1
             found[number].append(Hypothesis(text, float(log_probability), tokens))
-    missing = [number for number in range(sentences) if not found.get(number)]
-    unknown = [number for number in found if number >= sentences]
+    missing = [number for number in range(len(sources)) if not found.get(number)]
+    unknown = [number for number in found if number >= len(sources)]
     for ids, what in (
         (missing, "not translated"),
         (repeated, "translated more than once"),
         (unknown, "translated, but not in the reference"),
+        (others, "other ones in the binary data than in the text: prepare the data anew"),
     ):
         if ids:
-            raise RecipeError(f"{len(ids)} of {sentences} sentences were {what}: ids {_list(ids)}")
-    return [found[number] for number in range(sentences)]
+            raise RecipeError(
+                f"{len(ids)} of {len(sources)} sentences were {what}: ids {_list(ids)}"
+            )
+    return [found[number] for number in range(len(sources))]
+
+
+def _same(text: str, binary: str) -> bool:
+    """Return whether a sentence is what fairseq's binary data give back of it."""
+    # fairseq prints neither ends of sentences nor, in place of unknown words, the words.
+    ours, theirs = (
+        [word for word in line.split() if word not in ("<s>", "</s>", "<pad>")]
+        for line in (text, binary)
+    )
+    return len(ours) == len(theirs) and all(
+        word in (known, "<unk>") for known, word in zip(ours, theirs, strict=True)
+    )
 
 
 def best(hypotheses: Sequence[Sequence[Hypothesis]], lenpen: float) -> list[str]:

@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sacrebleu
 from sacremoses import MosesTokenizer
 
+from recipes import generation
 from recipes.checkpoint import read_checkpoint
 from recipes.errors import RecipeError
 from recipes.evaluate import (
@@ -17,9 +20,6 @@ from recipes.evaluate import (
     best_lenpen,
     bleu_by_lenpen,
     evaluate,
-    score,
-    signatures,
-    tokenized_bleu,
 )
 from recipes.files import (
     LOG,
@@ -40,63 +40,14 @@ from recipes.generation import (
     translate,
     undo_bpe,
 )
+from recipes.scores import score
 from recipes.summary import summarize
 from recipes.trivial import nearest_translations
 from tests import training
 
 ROOT = Path(__file__).parents[1]
 
-REFERENCES = [
-    'Click the "Insert" tab, then choose Table.',
-    "The file can't be opened (read-only)!",
-    "See also: Fontwork.",
-]
-HYPOTHESES = [
-    'Click on the "Insert" tab and choose Tables.',
-    "The file cannot be opened!",
-    "See also: Fontwork.",
-]
-
-
-def test_tokenised_bleu_is_that_of_multi_bleu_perl() -> None:
-    """Its output on these sentences, with two decimals, is written down here."""
-    references = [
-        "the cat sat on the mat .",
-        "a cat is on the mat by the door .",
-        "he opens the file and closes it again .",
-        "a b c d",
-        "quite other words",
-    ]
-    hypotheses = [
-        "the cat sat on the mat .",
-        "there is a cat on the mat near the door .",
-        "he &apos;s open the file , and close it again .",
-        "a b",
-        "nothing in common here",
-    ]
-    assert f"{tokenized_bleu(hypotheses, references):.2f}" == "38.41"
-    assert tokenized_bleu(["the dog is in the mat ."], references[:1]) == 0
-
-
-def test_scores_are_those_of_sacrebleu_s_command_line(tmp_path: Path) -> None:
-    files = {name: tmp_path / name for name in ("references", "hypotheses")}
-    files["references"].write_text("\n".join(REFERENCES) + "\n", "utf-8")
-    files["hypotheses"].write_text("\n".join(HYPOTHESES) + "\n", "utf-8")
-    said = subprocess.run(
-        [
-            *(sys.executable, "-m", "sacrebleu", files["references"], "-i", files["hypotheses"]),
-            *("-m", "bleu", "chrf", "-w", "10"),
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    bleu, chrf = json.loads(said)
-    ours = score(HYPOTHESES, REFERENCES)
-    assert ours.bleu == pytest.approx(bleu["score"], abs=1e-9)
-    assert ours.chrf == pytest.approx(chrf["score"], abs=1e-9)
-    assert f"ratio = {ours.length_ratio:.3f}" in bleu["verbose_score"]
-    assert signatures(REFERENCES, False) == {"bleu": bleu["signature"], "chrf": chrf["signature"]}
+SOURCES = ["ein\x85 Satz"] * 4
 
 
 def generated(*numbers: int) -> bytes:
@@ -110,7 +61,7 @@ def generated(*numbers: int) -> bytes:
 
 
 def test_hypotheses_come_in_the_order_of_the_sentences() -> None:
-    assert parse_hypotheses(generated(2, 0, 1), 3) == [
+    assert parse_hypotheses(generated(2, 0, 1), SOURCES[:3]) == [
         [Hypothesis(f"sen@@ tence\u2028 {number}", -3.5, 4), Hypothesis("", -4.0, 1)]
         for number in range(3)
     ]
@@ -156,13 +107,39 @@ def test_bleu_by_length_penalty() -> None:
 )
 def test_each_sentence_must_be_translated_once(numbers: tuple[int, ...], message: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        parse_hypotheses(generated(*numbers), 4)
+        parse_hypotheses(generated(*numbers), SOURCES)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("ein Satz", True),  # \x85 is a space to fairseq
+        ("ein </s> Satz", True),
+        ("ein Haus", False),
+        ("ein", False),
+        ("ein ganzer Satz", False),
+    ],
+)
+def test_it_must_be_the_sentence_with_that_number(text: str, same: bool) -> None:
+    sources = [SOURCES[0], text]
+    if same:
+        assert len(parse_hypotheses(generated(0, 1), sources)) == 2
+        return
+    with pytest.raises(RecipeError) as caught:
+        parse_hypotheses(generated(0, 1), sources)
+    assert str(caught.value).startswith("1 of 2 sentences were other ones in the binary data")
+    assert str(caught.value).endswith("ids 1")
+
+
+def test_an_unknown_word_may_be_any() -> None:
+    output = generated(0).replace(b"Satz", b"<unk>")
+    assert len(parse_hypotheses(output, ["ein Saatz"])) == 1
 
 
 def test_a_long_list_of_ids_is_cut() -> None:
     with pytest.raises(RecipeError, match=r"ids 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, \.\.\.$"):
-        parse_hypotheses(b"", 100)
+        parse_hypotheses(b"", SOURCES * 25)
 
 
 @pytest.mark.parametrize(
@@ -220,13 +197,6 @@ def test_a_sentence_without_a_known_word_gets_the_first() -> None:
 def test_more_sentences_than_are_compared_at_a_time() -> None:
     words = [f"word{i}" for i in range(700)]
     assert nearest_translations(words, words, words[::-1]) == words[::-1]
-
-
-def test_copying_scores_full_marks_where_source_and_reference_agree() -> None:
-    ours = score(REFERENCES, REFERENCES)
-    assert ours.bleu == pytest.approx(100)
-    assert ours.chrf == pytest.approx(100)
-    assert ours.length_ratio == 1
 
 
 def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -302,10 +272,18 @@ def out(data: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) 
     return directory
 
 
+def search(
+    data: Path, checkpoint: Path, split: str = "test", **more: Any
+) -> list[list[Hypothesis]]:
+    """Four translations of each sentence."""
+    sources = (data / "bpe" / f"{split}.de").read_text("utf-8").split("\n")[:-1]
+    return translate(data / "bin", ("de", "en"), split, sources, checkpoint, 4, True, **more)
+
+
 @pytest.fixture(scope="module")
 def hypotheses(data: Path, checkpoint: Path) -> list[list[Hypothesis]]:
-    """Four translations of each test sentence."""
-    return translate(data / "bin", ("de", "en"), "test", 13, checkpoint, 4, True)
+    """Those of the test set."""
+    return search(data, checkpoint)
 
 
 def test_every_sentence_is_translated(data: Path, out: Path) -> None:
@@ -325,6 +303,67 @@ def test_every_sentence_is_translated(data: Path, out: Path) -> None:
     assert systems["nearest"]["bleu"] > 50  # the test sentences are among the training ones
 
 
+def test_several_workers_find_what_one_finds(
+    data: Path,
+    checkpoint: Path,
+    hypotheses: list[list[Hypothesis]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(generation, "_WORTH_A_WORKER", 1)
+    monkeypatch.setattr(generation, "_MAX_TOKENS", 40)  # several batches
+    started = []
+    popen = subprocess.Popen
+
+    def count(command: list[str], **more: Any) -> Any:
+        started.append(command[command.index("--distributed-rank") + 1])
+        return popen(command, **more)
+
+    monkeypatch.setattr(generation.subprocess, "Popen", count)
+    found = search(data, checkpoint, workers=3)
+    assert started == ["0", "1", "2"]
+    assert best(found, 1.0) == best(hypotheses, 1.0)
+
+
+def test_one_worker_that_fails_ends_the_others(
+    data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "_WORTH_A_WORKER", 1)
+    module = tmp_path / "fairseq_cli" / "generate.py"
+    module.parent.mkdir()
+    (module.parent / "__init__.py").touch()
+    module.write_text(
+        "import sys, time\n"
+        "if sys.argv[sys.argv.index('--distributed-rank') + 1] == '1': sys.exit('no memory')\n"
+        "time.sleep(100)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    began = time.monotonic()
+    with pytest.raises(RecipeError) as caught:
+        search(data, checkpoint, workers=2)
+    assert str(caught.value) == "fairseq-generate failed (exit status 1):\n  no memory"
+    assert time.monotonic() - began < 50
+
+
+def test_a_system_is_compared_with_another(
+    data: Path, checkpoint: Path, out: Path, tmp_path: Path
+) -> None:
+    scores = evaluate(data, checkpoint, tmp_path / "wide", beam=4, baseline=out, cpu=True)
+    ours, theirs = (read_table(d / TRANSLATIONS) for d in (tmp_path / "wide", out))
+    reference = [row["reference"] for row in ours]
+    bleu = [
+        sacrebleu.corpus_bleu([row["translation"] for row in rows], [reference]).score
+        for rows in (ours, theirs)
+    ]
+    assert scores["baseline"]["bleu_difference"] == pytest.approx(bleu[0] - bleu[1])
+    assert 0 < scores["baseline"]["p"]["BLEU"] <= 1
+    fewer = {"reference": reference[1:], "translation": reference[1:]}
+    write_table(fewer, tmp_path / TRANSLATIONS)
+    with pytest.raises(RecipeError, match=r"\.tsv has translations of another test set"):
+        evaluate(data, checkpoint, tmp_path / "wide", baseline=tmp_path, cpu=True)
+    with pytest.raises(RecipeError, match=r"nowhere/translations\.tsv: not there"):
+        evaluate(data, checkpoint, tmp_path / "wide", baseline=Path("nowhere"), cpu=True)
+
+
 @pytest.mark.parametrize("lenpen", [0.0, 0.5, 2.0])
 def test_translations_by_any_length_penalty_are_those_of_fairseq_generate(
     data: Path, checkpoint: Path, hypotheses: list[list[Hypothesis]], lenpen: float
@@ -340,7 +379,7 @@ def test_the_length_penalty_can_be_tuned_on_the_validation_split(
 ) -> None:
     scores = evaluate(data, checkpoint, tmp_path, beam=4, lenpen=None, cpu=True)
     raw = (data / "raw" / "valid.en").read_text("utf-8").split("\n")[:-1]
-    found = translate(data / "bin", ("de", "en"), "valid", len(raw), checkpoint, 4, True)
+    found = search(data, checkpoint, "valid")
     for lenpen, bleu in scores["bleu_by_lenpen"].items():
         assert bleu == score(detokenize(best(found, float(lenpen)), "en"), raw).bleu
     assert scores["bleu_by_lenpen"][str(scores["lenpen"])] == max(scores["bleu_by_lenpen"].values())

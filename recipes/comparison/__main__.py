@@ -22,8 +22,9 @@ from recipes.comparison.results import Result, collect
 from recipes.comparison.run import is_finished
 from recipes.comparison.table import Conditions, markdown
 from recipes.errors import RecipeError, run_main
-from recipes.evaluate import score, signatures
 from recipes.files import data_report, read_json, sentences, write_json, written_whole
+from recipes.gpus import visible_gpus
+from recipes.scores import score, signatures
 from recipes.trivial import nearest_translations
 
 COSTS = "costs.json"
@@ -58,7 +59,7 @@ def compare(
     if len(set(seeds)) < len(seeds):  # two runs would train in one directory
         raise RecipeError(f"--seeds {' '.join(map(str, seeds))}: one is there twice")
     players = contenders(methods)
-    gpus = [] if "--cpu" in options else _gpus()
+    gpus = [] if "--cpu" in options else visible_gpus()
     jobs = jobs or len(gpus) or cores()
 
     print(f"2/4 costs: time and memory of an update, {len(players)} methods", flush=True)
@@ -147,16 +148,6 @@ def measured_costs(
     write_json(found, path)
     measured.unlink()
     return found
-
-
-def _gpus() -> list[str]:
-    """Return the GPUs at hand, as CUDA_VISIBLE_DEVICES names them."""
-    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if asked is not None:
-        return [gpu for gpu in asked.split(",") if gpu]
-    import torch
-
-    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def _trivial(data: Path, source: str, target: str) -> dict[str, tuple[float, float]]:

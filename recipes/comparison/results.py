@@ -1,21 +1,16 @@
 """What came out of a comparison: scores over seeds, differences to plain training, gauges."""
 
-import logging
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from sacrebleu import significance
-from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.chrf import CHRF
-from sacrebleu.significance import PairedTest
 
 from recipes.comparison.contenders import PLAIN, Contender
 from recipes.comparison.costs import Cost
 from recipes.comparison.plan import Run
 from recipes.comparison.run import at, has_begun
 from recipes.files import LOG, SCORES, TRANSLATIONS, read_json, read_table
+from recipes.scores import paired_bootstrap
 from recipes.training_log import TrainingLog, column, read_log
 
 GAUGES = ("adv_loss", "adv_gain", "delta_norm", "interaction", "proximal_loss")
@@ -50,7 +45,7 @@ class Outcome:
     All scores are of the test set, but for `dev_bleu`: greedy search, of the checkpoint that was
     chosen by it.
 
-    :param bleu, chrf, length_ratio: see `recipes.evaluate.Scores`; the length penalty is tuned.
+    :param bleu, chrf, length_ratio: see `recipes.scores.Scores`; the length penalty is tuned.
     :param bleu_untuned: with a length penalty of 1.
     :param chosen: the updates of the chosen checkpoint.
     :param bleu_difference, chrf_difference: to plain training with the same seed.
@@ -218,25 +213,6 @@ def _outcome(
         bleu_p={seed: p["BLEU"] for seed, p in p_values.items()},
         chrf_p={seed: p["chrF2"] for seed, p in p_values.items()},
     )
-
-
-def paired_bootstrap(
-    baseline: list[str], system: list[str], references: list[str]
-) -> dict[str, float]:
-    """Return the p-values of sacreBLEU's paired bootstrap test, by metric: `BLEU` and `chrF2`.
-
-    1,000 resamples; Koehn, Statistical Significance Tests for Machine Translation Evaluation, 2004.
-    """
-    logging.getLogger("sacrebleu").setLevel(logging.WARNING)  # it tells of each step
-    systems: list[tuple[str, Sequence[str]]] = [("plain", baseline), ("system", system)]
-    metrics = {"BLEU": BLEU(), "chrF2": CHRF()}
-    _, scores = PairedTest(systems, metrics, [references], test_type="bs")()
-    p_values = {}
-    for name in metrics:
-        _, result = scores[name]
-        assert isinstance(result, significance.Result)
-        p_values[name] = float(result.p_value or 0.0)
-    return p_values
 
 
 def best_validation(log: TrainingLog, updates: int) -> tuple[int, float]:

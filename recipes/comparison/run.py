@@ -69,6 +69,7 @@ def _evaluate(run: Run, updates: int) -> None:
         beam=run.beam,
         lenpen=None,
         cpu=run.cpu,
+        workers=1,  # others train meanwhile
     )
 
 
