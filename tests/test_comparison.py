@@ -18,12 +18,13 @@ from recipes.comparison.__main__ import compare, write
 from recipes.comparison.contenders import PRESETS, contender, contenders
 from recipes.comparison.costs import Cost
 from recipes.comparison.plan import Budget, Run, plan_run
-from recipes.comparison.results import OverSeeds, Result, best_validation, collect
+from recipes.comparison.results import Result, best_validation, collect
 from recipes.comparison.run import at
-from recipes.comparison.table import Conditions, markdown, over_seeds, significance
+from recipes.comparison.table import Conditions, markdown, significance
 from recipes.errors import RecipeError
 from recipes.files import LOG, SCORES, TRANSLATIONS, write_json, write_table
 from recipes.scores import paired_bootstrap, score
+from recipes.seeds import OverSeeds, over_seeds
 from recipes.training_log import TrainingLog, parse_log
 
 # ---- Who takes part ------------------------------------------------------------------------------

@@ -16,11 +16,12 @@ from fairseq import checkpoint_utils, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import train
 
+from recipes import pool
 from recipes.checkpoint import updates_of
-from recipes.comparison import pool, run
+from recipes.comparison import run
 from recipes.comparison.contenders import contender
 from recipes.comparison.plan import Run, plan_run
-from recipes.comparison.run import CHECKPOINTS, at, finish, is_finished
+from recipes.comparison.run import CHECKPOINTS, at, finish, is_finished, job_of
 from recipes.errors import RecipeError
 from recipes.files import LOG, SCORES, write_json
 from tests import training
@@ -155,7 +156,8 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return python
 
 
-COSTS = {"transformer": 1.0, "salt": 4.9, "smart": 3.5}
+def jobs(runs: list[Run]) -> list[pool.Job]:
+    return [job_of(made, cost=2.0) for made in runs if not is_finished(made)]
 
 
 def test_runs_are_done_side_by_side_and_a_failure_stops_no_other(
@@ -172,8 +174,8 @@ def test_runs_are_done_side_by_side_and_a_failure_stops_no_other(
     def report() -> None:
         reports.append(sum(map(is_finished, runs)))
 
-    failed = pool.finish_all(runs, COSTS, 2, ["0", "5"], after_each=report)
-    assert [made.contender for made in failed] == ["smart"]
+    failed = pool.finish_all(jobs(runs), 2, ["0", "5"], after_each=report)
+    assert [job.name for job in failed] == ["smart, seed 1"]
     said = capsys.readouterr().out
     assert "smart, seed 1: failed; " in said
     assert "out of luck" in said
@@ -191,7 +193,7 @@ def test_runs_are_done_side_by_side_and_a_failure_stops_no_other(
 
     (runs[1].directory / "began").unlink()
     (runs[0].directory / "called").unlink()
-    pool.finish_all(runs, COSTS, 2, [], after_each=report)
+    pool.finish_all(jobs(runs), 2, [], after_each=report, finished=2)
     assert "2 of 3 runs: already there" in capsys.readouterr().out
     assert not (runs[0].directory / "called").exists()
     assert (runs[1].directory / "called").read_text().split()[2] == "-"  # no GPU
@@ -213,9 +215,35 @@ def test_an_interruption_takes_the_runs_with_it(
     original: Callable[[float], None] = time.sleep
     monkeypatch.setattr(pool.time, "sleep", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        pool.finish_all(runs, COSTS, 2, [], after_each=lambda: None)
+        pool.finish_all(jobs(runs), 2, [], after_each=lambda: None)
     assert [(made.directory / "stopped").exists() for made in runs] == [True, True, False]
     assert not (runs[2].directory / "began").exists()
+
+
+@pytest.mark.parametrize(
+    ("gpus_each", "expected"), [(1, {"a", "b"}), (2, {"a,b", "c,d"}), (4, {"a,b,c,d"})]
+)
+def test_gpus_are_shared_out(
+    gpus_each: int, expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_POLL", 0.02)
+    made = [
+        pool.Job(
+            name=str(number),
+            command=["bash", "-c", "sleep 0.2; echo $CUDA_VISIBLE_DEVICES $SEED"],
+            output=tmp_path / str(number),
+            work=1,
+            done=lambda: 0.5,
+            result=lambda: "done",
+            environment={"SEED": str(number)},
+        )
+        for number in range(3)
+    ]
+    gpus = ["a", "b", "c", "d"]
+    assert not pool.finish_all(made, 2, gpus, after_each=lambda: None, gpus_each=gpus_each)
+    said = [(tmp_path / str(number)).read_text().split() for number in range(3)]
+    assert {gpu for gpu, _ in said} == expected
+    assert [seed for _, seed in said] == ["0", "1", "2"]
 
 
 def test_threads_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:

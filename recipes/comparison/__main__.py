@@ -16,14 +16,14 @@ from data_prep.versions import installed
 from recipes.comparison.contenders import PLAIN, Contender, contenders
 from recipes.comparison.costs import Cost
 from recipes.comparison.figures import plot_bars, plot_curves
-from recipes.comparison.plan import RUNS, TASK, USER_DIR, Budget, Run, digest_of, plan_run
-from recipes.comparison.pool import OUTPUT, finish_all, threads
+from recipes.comparison.plan import RUNS, TASK, USER_DIR, Budget, digest_of, plan_run
 from recipes.comparison.results import Result, collect
-from recipes.comparison.run import is_finished
+from recipes.comparison.run import OUTPUT, is_finished, job_of
 from recipes.comparison.table import Conditions, markdown
 from recipes.errors import RecipeError, run_main
 from recipes.files import data_report, read_json, sentences, write_json, written_whole
 from recipes.gpus import visible_gpus
+from recipes.pool import finish_all, threads
 from recipes.scores import score, signatures
 from recipes.trivial import nearest_translations
 
@@ -100,19 +100,22 @@ def compare(
     )
 
     def write_report() -> None:
-        missing = [_name(run) for run in runs if not is_finished(run)]
+        missing = [f"{run.contender}, seed {run.seed}" for run in runs if not is_finished(run)]
         write(out, conditions, collect(players, runs, costs, budget.updates, in_time), missing)
 
     print(f"3/4 training: {len(runs)} runs, {jobs} at a time, in {out / RUNS}", flush=True)
-    times = {name: cost.time for name, cost in costs.items()}
-    failed = finish_all(runs, times, jobs, gpus, after_each=write_report)
+    to_do = [job_of(run, costs[run.contender].time) for run in runs if not is_finished(run)]
+    failed = finish_all(
+        to_do,
+        jobs,
+        gpus,
+        after_each=write_report,
+        finished=len(runs) - len(to_do),
+        unit="plain update",
+    )
     print(f"4/4 report: {out / TABLE}, {FIGURES}, {CURVES}, {BARS}", flush=True)
     write_report()
-    return [_name(run) for run in failed]
-
-
-def _name(run: Run) -> str:
-    return f"{run.contender}, seed {run.seed}"
+    return [job.name for job in failed]
 
 
 def measured_costs(

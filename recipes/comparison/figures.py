@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recipes.comparison.plan import Budget
-from recipes.comparison.results import Outcome, OverSeeds, Result
+from recipes.comparison.results import Outcome, Result
 from recipes.files import written_whole
 from recipes.plot import GREY, STYLE, smooth
+from recipes.seeds import OverSeeds
 from recipes.training_log import column
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and two greys.

@@ -11,31 +11,10 @@ from recipes.comparison.plan import Run
 from recipes.comparison.run import at, has_begun
 from recipes.files import LOG, SCORES, TRANSLATIONS, read_json, read_table
 from recipes.scores import paired_bootstrap
+from recipes.seeds import OverSeeds
 from recipes.training_log import TrainingLog, column, read_log
 
 GAUGES = ("adv_loss", "adv_gain", "delta_norm", "interaction", "proximal_loss")
-
-
-@dataclass(frozen=True)
-class OverSeeds:
-    """A figure, by seed."""
-
-    by_seed: Mapping[int, float]
-
-    @property
-    def mean(self) -> float:
-        """The mean over seeds."""
-        return statistics.fmean(self.by_seed.values())
-
-    @property
-    def std(self) -> float | None:
-        """The standard deviation of a single run, from the sample; None for one seed."""
-        return statistics.stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return mean, std and by_seed."""
-        by_seed = {str(seed): value for seed, value in self.by_seed.items()}
-        return {"mean": self.mean, "std": self.std, "by_seed": by_seed}
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ from recipes.checkpoint import updates_of
 from recipes.comparison.plan import Run
 from recipes.errors import RecipeError, run_main
 from recipes.evaluate import evaluate
-from recipes.files import LOG, SCORES
+from recipes.files import LOG, SCORES, read_json
+from recipes.pool import Job, updates_done
 from recipes.watch import watch
 
 CHECKPOINTS = "checkpoints"
+OUTPUT = "run.log"
 
 
 def at(directory: Path, updates: int) -> Path:
@@ -32,6 +34,29 @@ def is_finished(run: Run) -> bool:
 def has_begun(run: Run) -> bool:
     """Return whether there are scores at one horizon at least."""
     return any((at(run.directory, updates) / SCORES).exists() for updates in run.horizons)
+
+
+def job_of(run: Run, cost: float) -> Job:
+    """Return what finishes a run, in a process of its own.
+
+    :param cost: of an update, in updates of plain training: the unit of the job's work.
+    """
+
+    def result() -> str:
+        scores = {n: read_json(at(run.directory, n) / SCORES, "compare.sh") for n in run.horizons}
+        return ", ".join(
+            f"BLEU {found['systems']['model']['bleu']:.1f} after {updates:,} updates"
+            for updates, found in scores.items()
+        )
+
+    return Job(
+        name=f"{run.contender}, seed {run.seed}",
+        command=[sys.executable, "-m", "recipes.comparison.run", str(run.directory)],
+        output=run.directory / OUTPUT,
+        work=run.horizons[-1] * cost,
+        done=lambda: updates_done(run.directory / LOG) * cost,
+        result=result,
+    )
 
 
 def finish(run: Run) -> None:

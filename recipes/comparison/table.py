@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from recipes.comparison.costs import Cost
 from recipes.comparison.plan import Budget
-from recipes.comparison.results import Outcome, OverSeeds, Result
+from recipes.comparison.results import Outcome, Result
+from recipes.markdown import markdown_table
+from recipes.seeds import over_seeds
 
 _SIGNIFICANT = 0.05
 _HOW_TO_READ = (
@@ -106,24 +108,7 @@ def _table(
         outcome = outcome_of(result)
         cells = ["-" if outcome is None else cell(outcome) for _, cell in columns]
         rows.append([result.contender.label, *cells, *(cell(result.cost) for _, cell in costs)])
-    return _markdown_table(rows)
-
-
-def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows, the first of which is the header, with columns that line up."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
-    return "\n".join(lines)
-
-
-def over_seeds(figure: OverSeeds, digits: int = 1, sign: str = "") -> str:
-    """Return mean and standard deviation, as far as there is one."""
-    std = "" if figure.std is None else f" ± {figure.std:.{digits}f}"
-    return f"{figure.mean:{sign}.{digits}f}{std}"
+    return markdown_table(rows)
 
 
 def significance(outcome: Outcome) -> str:
@@ -181,7 +166,7 @@ def _gauge_table(results: Sequence[Result]) -> str:
                 _gauge(gauges.get("proximal_loss"), ".3f"),
             ]
         )
-    return _markdown_table(rows) if len(rows) > 1 else "No method logged a gauge."
+    return markdown_table(rows) if len(rows) > 1 else "No method logged a gauge."
 
 
 def _gauge(value: float | None, form: str) -> str:
