@@ -4,6 +4,7 @@ VENV := .venv
 CORPUS ?= libreoffice-help-de-en
 METHOD ?= salt
 RECIPE ?= libreoffice-help-de-en
+MODEL ?= results/demo/model
 ARGS ?=
 ARCHIVE ?=
 
@@ -12,10 +13,11 @@ export PYTHONPATH := $(CURDIR)
 ENVIRONMENT := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare train data test test-slow check format clean
+.PHONY: help install demo compare train table2 table3 parameter-study evaluate \
+  export translate data test test-slow check format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(ENVIRONMENT) ## make .venv with the pinned requirements (PYTHON=... to choose one)
 
@@ -33,6 +35,21 @@ compare: $(ENVIRONMENT) ## methods on one corpus (CORPUS= or TEXT=, METHODS=, SE
 # What is set on make's command line is in the recipe's environment: see recipes/training.sh.
 train: $(ENVIRONMENT) ## train and score a recipe (RECIPE=, METHOD=, SEED=, GPUS=, SCALE=tiny, DRY_RUN=1)
 	@PYTHON=python recipes/$(RECIPE).sh -- $(ARGS)
+
+table2 table3 parameter-study: $(ENVIRONMENT)
+	@PYTHON=python recipes/paper.sh $@ -- $(ARGS)
+table2: ## the paper's Table 2, all methods and seeds (SEEDS=, JOBS=, GPUS_EACH=, SCALE=tiny, DRY_RUN=1)
+table3: ## Table 3: WMT'16
+parameter-study: ## Figure 1: unrolled steps and radius, SALT against SMART (STEPS=, RADII=)
+
+evaluate: $(ENVIRONMENT) ## of a trained recipe: scores, calibration, robustness (AVERAGE=, BASELINE=)
+	@PYTHON=python recipes/$(RECIPE).sh score calibrate robustness
+
+export: $(ENVIRONMENT) ## make a translator of a trained recipe, for stock fairseq and CTranslate2
+	@PYTHON=python recipes/$(RECIPE).sh export
+
+translate: $(ENVIRONMENT) ## standard input to standard output (MODEL=, ARGS="--engine fairseq")
+	@python -m recipes.translate $(MODEL) $(ARGS)
 
 data: $(ENVIRONMENT) ## prepare a corpus (CORPUS=, ARCHIVE=, ARGS="--max-words 50")
 	@python -m data_prep $(CORPUS) $(if $(ARCHIVE),--archive $(ARCHIVE)) $(ARGS)

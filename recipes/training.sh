@@ -3,7 +3,7 @@
 #
 #   recipes/RECIPE.sh [STAGE...] [-- OPTIONS]
 #
-#   STAGE      data, train or score (default: all three)
+#   STAGE      data, train, score (default: these three), calibrate, robustness or export
 #   OPTIONS    of fairseq-train; they override the recipe's
 #
 #   METHOD     a preset of recipes/presets (default: salt); transformer is plain training. Changes
@@ -15,6 +15,11 @@
 #   PRECISION  bf16 (default), fp16 or fp32 (default on a CPU)
 #   NODES      machines (default: 1). With more, run the stage train on each, with NODE_RANK=0, 1, ...
 #              and MASTER_ADDR=the first one's name (MASTER_PORT, default 29500); see slurm.sbatch
+#   AVERAGE    last-N or best-N: score the mean of so many checkpoints (default: the best one by dev
+#              BLEU alone). 10 are kept, of $every updates each
+#   BASELINE   a method trained on the same data with the same seed: is this one better by more than
+#              chance? In the pictures of calibrate and robustness it stands beside this one
+#   SPLIT_COMPOUNDS  1: also a tokenised BLEU with hyphenated words split, which is higher
 #   ARCHIVE    copies of the corpus' archives, read instead of downloading them
 #   DATA, OUT  default: data/RECIPE and results/RECIPE/METHOD/seed-SEED
 #   SCALE      tiny: a small model, a small part of the corpus, minutes. To try a recipe
@@ -51,7 +56,8 @@ check() {
 main() {
   local stages=()
   while (($#)) && [[ $1 != -- ]]; do
-    check STAGE "$1" 'data|train|score' "data, train, score; options of fairseq-train go after --"
+    check STAGE "$1" 'data|train|score|calibrate|robustness|export' \
+      "data, train, score, calibrate, robustness, export; options of fairseq-train go after --"
     stages+=("$1")
     shift
   done
@@ -90,6 +96,8 @@ main() {
   fi
   data=${DATA:-data/$name}
   out=${OUT:-results/$name/$method/seed-$seed}
+  baseline=${BASELINE:+results/$name/$BASELINE/seed-$seed}
+  check AVERAGE "${AVERAGE:-last-1}" '(last|best)-[1-9][0-9]*' "last-N, best-N"
   set_adversary
 
   local stage
@@ -177,15 +185,78 @@ stage_train() {
 }
 
 stage_score() {
-  local best=$out/checkpoints/checkpoint_best.pt cpu=()
-  ((gpus)) || cpu=(--cpu)
-  local scoring=("$data" --checkpoint "$best" "${search[@]}" ${cpu[@]+"${cpu[@]}"})
-  if [[ -e $out/.scored && $out/.scored -nt $best && $(<"$out/.scored") == "${scoring[*]}" ]]; then
-    echo "score: already there, $out/scores.json"
+  model_of "$out"
+  local scoring=("$data" --checkpoint "$model_file" "${search[@]}")
+  made_of=("$model_file")
+  if [[ -n $baseline ]]; then
+    scoring+=(--baseline "$baseline")
+    made_of+=("$baseline/translations.tsv")
+  fi
+  [[ -z ${SPLIT_COMPOUNDS:-} ]] || scoring+=(--split-compounds)
+  once score scores.json "the test set, by beam search" -m recipes.evaluate "${scoring[@]}"
+}
+
+stage_calibrate() {
+  compared
+  once calibrate calibration.png "confidence against accuracy, by token" -m recipes.calibration \
+    "$data" --checkpoint "${made_of[@]}" --label "${labels[@]}"
+}
+
+stage_robustness() {
+  compared
+  once robustness robustness.png "typos, dropped words, perturbed embeddings" -m recipes.robustness \
+    "$data" --checkpoint "${made_of[@]}" --label "${labels[@]}" "${search[@]}"
+}
+
+stage_export() {
+  model_of "$out"
+  local words=(-m recipes.export "$data" --checkpoint "$model_file" "${search[@]}" --out "$out/model")
+  echo "export: a translator of its own, $out/model"
+  run "$python" "${words[@]}"
+}
+
+# Sets $model_file to what is evaluated of the run in a directory, and averages for it.
+model_of() {
+  local checkpoints=$1/checkpoints
+  model_file=$checkpoints/checkpoint_best.pt
+  [[ -n ${AVERAGE:-} ]] || return 0
+  model_file=$1/average-$AVERAGE.pt
+  [[ ! -e $model_file || $checkpoints/checkpoint_last.pt -nt $model_file ]] || return 0
+  run "$python" -m recipes.averaging "$checkpoints" --choose "$AVERAGE" --out "$model_file"
+}
+
+# Sets $made_of and $labels to this method's model and, before it, the baseline's.
+compared() {
+  made_of=()
+  labels=()
+  if [[ -n $baseline ]]; then
+    model_of "$baseline"
+    made_of+=("$model_file")
+    labels+=("$BASELINE")
+  fi
+  model_of "$out"
+  made_of+=("$model_file")
+  labels+=("$method")
+}
+
+# once NAME RESULT WHAT ARGUMENTS...: python makes a result of the files $made_of, unless it has.
+once() {
+  local stage=$1 result=$out/$2 what=$3 mark=$out/.$1 file fresh=
+  shift 3
+  local words=("$@" --out "$out")
+  ((gpus)) || words+=(--cpu)
+  if [[ -e $mark && $(<"$mark") == "${words[*]}" ]]; then
+    fresh=yes
+    for file in "${made_of[@]}"; do
+      [[ $mark -nt $file ]] || fresh=
+    done
+  fi
+  if [[ -n $fresh ]]; then
+    echo "$stage: already there, $result"
     return
   fi
-  echo "score: the test set, by beam search with $best"
-  run rm -f "$out/.scored"
-  run "$python" -m recipes.evaluate "${scoring[@]}" --out "$out"
-  [[ -n ${DRY_RUN:-} ]] || printf '%s\n' "${scoring[*]}" >"$out/.scored"
+  echo "$stage: $what, with $model_file"
+  run rm -f "$mark"
+  run "$python" "${words[@]}"
+  [[ -n ${DRY_RUN:-} ]] || printf '%s\n' "${words[*]}" >"$mark"
 }

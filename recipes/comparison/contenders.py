@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.errors import RecipeError
-from recipes.methods import name_of
+from recipes.methods import label_of
 
 PRESETS = Path(__file__).parents[1] / "presets"
 PLAIN = "transformer"
@@ -44,7 +44,7 @@ def contender(name: str) -> Contender:
             raise RecipeError(
                 f"METHODS: {name}: {change!r} is not of the form --option=value or --option"
             )
-    return Contender(name, _label(preset, changes), (*read_preset(path), *changes))
+    return Contender(name, label_of(name), (*read_preset(path), *changes))
 
 
 def contenders(names: Sequence[str]) -> list[Contender]:
@@ -58,12 +58,3 @@ def contenders(names: Sequence[str]) -> list[Contender]:
 def read_preset(path: Path) -> list[str]:
     """Return the options in a file of `recipes/presets`, as a shell would split them."""
     return shlex.split(path.read_text("utf-8"), comments=True)
-
-
-def _label(preset: str, changes: Sequence[str]) -> str:
-    if preset == PLAIN:
-        method = "plain"
-    else:
-        criterion, *variant = preset.split("-")
-        method = ", ".join([name_of(criterion), *variant])
-    return ", ".join([method, *(change[2:].replace("=", " ") for change in changes)])
