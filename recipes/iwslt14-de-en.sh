@@ -2,7 +2,7 @@
 # IWSLT'14, German to English.
 #
 # Reproduces Table 2 of Zuo et al. (2021), column De-En: tokenised BLEU of 34.7 (transformer) to 36.8 (SALT).
-# Expected GPU hours: not measured yet.
+# Expected GPU hours: 1 (transformer), 2.5 (salt), counted rather than measured: see docs/recipes.md.
 #
 #   recipes/iwslt14-de-en.sh [STAGE...] [-- OPTIONS]   # training.sh says what METHOD=, GPUS=, ... are
 set -euo pipefail
