@@ -14,7 +14,9 @@ from data_prep.progress import progress
 from recipes.errors import RecipeError
 
 _LAST_LINES = 6
-_MAX_TOKENS = 4000  # per batch, padding included: bounds the memory
+MAX_TOKENS = 4000  # per batch, padding included: bounds the memory
+# A translation that does not end is ended after so many tokens per token of the source, and more.
+MAX_LEN_A, MAX_LEN_B = 2, 50
 _SHOWN_IDS = 10
 
 
@@ -61,8 +63,8 @@ def translate(
             # fairseq ends its search without regard to the length penalty, which only ranks the
             # hypotheses that were found: `best` does that, for any penalty.
             "--unnormalized",
-            *("--max-len-a", "2", "--max-len-b", "50"),  # ends a translation that does not
-            *("--max-tokens", str(_MAX_TOKENS), "--results-path", scratch),
+            *("--max-len-a", str(MAX_LEN_A), "--max-len-b", str(MAX_LEN_B)),
+            *("--max-tokens", str(MAX_TOKENS), "--results-path", scratch),
             *(["--cpu"] if cpu else []),
         ]
         said = Path(scratch, "said")
