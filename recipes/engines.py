@@ -27,7 +27,7 @@ class Engine(Protocol):
     """A loaded model."""
 
     def translate(self, batch: list[list[str]]) -> list[list[Hypothesis]]:
-        """Return the hypotheses of each sentence, of one or more subwords."""
+        """Return the hypotheses of each sentence of one or more subwords, the longest first."""
 
 
 class FairseqEngine:
@@ -37,22 +37,20 @@ class FairseqEngine:
         # Imported late: not needed for the other engine, and slow.
         import torch
         from fairseq import checkpoint_utils
-        from fairseq.dataclass.configs import GenerationConfig
 
         if not (model / MODEL).is_file():
             raise RecipeError(f"{model / MODEL}: not there; export the checkpoint anew")
         torch.set_num_threads(threads)
         self._device = "cuda" if torch.cuda.is_available() and not cpu else "cpu"
+        options = {"beam": beam, "unnormalized": True}
+        options |= {"max_len_a": MAX_LEN_A, "max_len_b": MAX_LEN_B}
         self._models, cfg, self._task = checkpoint_utils.load_model_ensemble_and_task(
-            [str(model / MODEL)], arg_overrides={"data": str(model)}
+            [str(model / MODEL)], arg_overrides={"data": str(model), **options}
         )
         for loaded in self._models:
-            loaded.prepare_for_inference_(cfg)
+            loaded.prepare_for_inference_(cfg)  # which convolutional models tell the beam size
             loaded.to(self._device)
-        options = GenerationConfig(
-            beam=beam, unnormalized=True, max_len_a=MAX_LEN_A, max_len_b=MAX_LEN_B
-        )
-        self._generator = self._task.build_generator(self._models, options)
+        self._generator = self._task.build_generator(self._models, cfg.generation)
 
     def translate(self, batch: list[list[str]]) -> list[list[Hypothesis]]:
         """See `Engine.translate`."""
@@ -96,7 +94,7 @@ class CTranslate2Engine:
 
         if not (model / CTRANSLATE2).is_dir():
             raise RecipeError(
-                f"{model} has no part for CTranslate2: recipes.export says why; use --engine fairseq"
+                f"{model / CTRANSLATE2}: not there; recipes.export says why; use --engine fairseq"
             )
         on_gpu = not cpu and ctranslate2.get_cuda_device_count() > 0
         self._translator = ctranslate2.Translator(

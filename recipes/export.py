@@ -217,10 +217,10 @@ def _convert(folder: Path, languages: tuple[str, str], quantization: str | None)
         options.left_pad_target = state["cfg"]["task"]["left_pad_target"]
         path = Path(scratch, MODEL)
         torch.save({"args": options, "model": state["model"]}, path)
+        # It can be read because fairseq_adv, which `load_state` has imported, allows a Namespace.
         converter = FairseqConverter(str(path), str(folder), *languages)
         try:
-            with torch.serialization.safe_globals([Namespace]):
-                converter.convert(str(folder / CTRANSLATE2), quantization=quantization)
+            converter.convert(str(folder / CTRANSLATE2), quantization=quantization)
         except ValueError as error:
             unsupported = [line[2:] for line in str(error).split("\n") if line.startswith("- ")]
             if not unsupported:

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from recipes import export as recipe
-from recipes.engines import FairseqEngine
 from recipes.errors import RecipeError
 from recipes.export import export, plain_state
-from recipes.generation import Hypothesis, best, parse_hypotheses, translate
+from recipes.generation import Hypothesis, best, detokenize, parse_hypotheses, translate
 from recipes.model_folder import read_exported
+from recipes.translate import load_translator
 from tests import training, translators
 from tests.data_prep_fixtures import tree
 
@@ -71,7 +71,6 @@ def test_stock_fairseq_interactive_does_too(
     clauses: Path, exported: Path, original: list[list[Hypothesis]]
 ) -> None:
     source = (clauses / "bpe/test.de").read_text("utf-8")
-    # --source-lang is not needed by a checkpoint's task, but this program makes its own.
     languages = ["--source-lang=de", "--target-lang=en"]
     options = [*SEARCH, *languages, "--buffer-size=60", "--max-tokens=4000"]
     output = stock("interactive", ".", "--path=model.pt", *options, cwd=exported, text=source)
@@ -130,8 +129,10 @@ def test_shared_weights_in_half_precision_become_one_tensor_in_float32(trained: 
     [
         (training.LSTM, "Model 'lstm' used by architecture 'lstm' is not supported"),
         (
-            ["--arch", "fconv", "--encoder-embed-dim", "16", "--decoder-embed-dim", "16"]
-            + ["--encoder-layers", "[(16, 3)] * 2", "--decoder-layers", "[(16, 3)] * 2"],
+            [
+                *("--arch", "fconv", "--encoder-embed-dim", "16", "--decoder-embed-dim", "16"),
+                *("--encoder-layers", "[(16, 3)] * 2", "--decoder-layers", "[(16, 3)] * 2"),
+            ],
             "Model 'fconv' used by architecture 'fconv' is not supported",
         ),
         (
@@ -143,14 +144,14 @@ def test_shared_weights_in_half_precision_become_one_tensor_in_float32(trained: 
 def test_what_ctranslate2_does_not_know_is_left_out(
     clauses: Path, tmp_path: Path, options: list[str], reason: str
 ) -> None:
-    checkpoint = translators.train(clauses, tmp_path, *options, updates=30)
+    checkpoint = translators.train(clauses, tmp_path, *options)
     left_out = export(clauses, checkpoint, tmp_path / "model")
     assert left_out is not None and reason in left_out
     assert not (tmp_path / "model/ctranslate2").exists()
-    source = (clauses / "bpe/test.de").read_text("utf-8").split("\n")[:8]
-    ours = FairseqEngine(tmp_path / "model", 2, 1, True).translate([s.split() for s in source])
+    ours = load_translator(tmp_path / "model", beam=2, threads=1, cpu=True, warn=print)
     theirs = translate(clauses / "bin", ("de", "en"), "test", 60, checkpoint, 2, True)
-    assert best(ours, 1.0) == best(theirs[:8], 1.0)
+    raw = (clauses / "raw/test.de").read_bytes().splitlines(keepends=True)
+    assert list(ours.translate(raw)) == detokenize(best(theirs, 1.0), "en")
 
 
 def test_the_description(clauses: Path, trained: Path, tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_the_description(clauses: Path, trained: Path, tmp_path: Path) -> None:
     description = read_exported(tmp_path / "m")
     assert (description.languages, description.beam, description.lenpen) == (("de", "en"), 3, 1.4)
     assert description.preparation.bpe_merges == 60 and description.preparation.limits is None
-    assert description.updates == 200 and description.method == "label_smoothed_cross_entropy"
+    assert description.updates == 150 and description.method == "label_smoothed_cross_entropy"
     assert description.max_positions == (1024, 1024)
     assert {"torch", "ctranslate2", "sacremoses"} <= description.versions.keys()
     assert not [name for name in os.listdir(tmp_path) if name != "m"]
@@ -196,8 +197,12 @@ def test_mistakes(clauses: Path, trained: Path, tmp_path: Path) -> None:
     torch.save({"weights": torch.ones(1)}, tmp_path / "other.pt")
     with pytest.raises(RecipeError, match=r"other\.pt: no checkpoint of fairseq"):
         export(clauses, tmp_path / "other.pt", out)
-    other = translators.make_corpus(tmp_path, 5)
-    with pytest.raises(RecipeError, match="was not trained on .*: their dictionaries differ"):
+    other = tmp_path / "other"
+    shutil.copytree(clauses, other)
+    for lang in ("de", "en"):
+        with (other / f"bin/dict.{lang}.txt").open("a") as stream:
+            stream.write("more 1\n")
+    with pytest.raises(RecipeError, match=r"was not trained on .*: their dictionaries differ"):
         export(other, trained, out)
     assert not out.exists()
     out.mkdir()
