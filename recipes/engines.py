@@ -119,15 +119,20 @@ class CTranslate2Engine:
         )
         return [
             [
-                Hypothesis(
-                    " ".join(words[:-1] if words[-1] == _END else words),
-                    score / math.log(2),
-                    len(words),
-                )
+                self._hypothesis(sentence, words, score)
                 for words, score in zip(result.hypotheses, result.scores, strict=True)
             ]
-            for result in results
+            for sentence, result in zip(batch, results, strict=True)
         ]
+
+    def _hypothesis(self, sentence: list[str], words: list[str], score: float) -> Hypothesis:
+        if words[-1] == _END:
+            words = words[:-1]
+        else:
+            # It was cut off, and is not charged for its end; fairseq forces one, and charges it.
+            (scored,) = self._translator.score_batch([sentence], [words], max_input_length=0)
+            score = sum(scored.log_probs)
+        return Hypothesis(" ".join(words), score / math.log(2), len(words) + 1)
 
 
 def batches(sentences: Sequence[Sequence[str]], max_tokens: int) -> Iterator[list[int]]:

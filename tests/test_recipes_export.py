@@ -16,7 +16,7 @@ import torch
 from recipes import export as recipe
 from recipes.errors import RecipeError
 from recipes.export import export, plain_state
-from recipes.generation import Hypothesis, best, detokenize, parse_hypotheses, translate
+from recipes.generation import MAX_LEN_B, Hypothesis, best, detokenize, parse_hypotheses, translate
 from recipes.model_folder import read_exported
 from recipes.translate import load_translator
 from tests import training, translators
@@ -151,7 +151,12 @@ def test_what_ctranslate2_does_not_know_is_left_out(
     ours = load_translator(tmp_path / "model", beam=2, threads=1, cpu=True, warn=print)
     theirs = translate(clauses / "bin", ("de", "en"), "test", 60, checkpoint, 2, True)
     raw = (clauses / "raw/test.de").read_bytes().splitlines(keepends=True)
-    assert list(ours.translate(raw)) == detokenize(best(theirs, 1.0), "en")
+    # Where a translation is cut off depends on the other sentences of its batch.
+    ended = [i for i, found in enumerate(theirs) if all(h.tokens < MAX_LEN_B for h in found)]
+    assert len(ended) > 10
+    expected = detokenize(best(theirs, 1.0), "en")
+    translated = list(ours.translate(raw))
+    assert [translated[i] for i in ended] == [expected[i] for i in ended]
 
 
 def test_the_description(clauses: Path, trained: Path, tmp_path: Path) -> None:

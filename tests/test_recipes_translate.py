@@ -19,6 +19,7 @@ from data_prep.files import FilesCorpus
 from data_prep.pipeline import Pipeline
 from data_prep.preparation import Preparation
 from data_prep.raw import Selection
+from recipes import engines
 from recipes.engines import CTranslate2Engine, FairseqEngine, batches
 from recipes.errors import RecipeError
 from recipes.evaluate import evaluate
@@ -115,6 +116,29 @@ def test_scores_are_those_of_the_model(
             )
             longest = max(longest, hypothesis.tokens)
     assert longest > 20
+
+
+def test_translations_that_are_cut_off_are_charged_for_their_end_alike(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end comes after 2 words at the latest, where it is improbable."""
+    monkeypatch.setattr(engines, "MAX_LEN_A", 0)
+    monkeypatch.setattr(engines, "MAX_LEN_B", 2)
+    sentence = ["Die", "n@@", "e@@", "u@@", "e", "D@@", "at@@", "ei"]
+    ours, theirs = (
+        engine.translate([sentence])[0]
+        for engine in (
+            FairseqEngine(exported, 4, 1, True),
+            CTranslate2Engine(exported, 4, 1024, 1, True),
+        )
+    )
+    assert {h.tokens for h in ours} == {3}
+    scores = {h.text: (h.log_probability, h.tokens) for h in ours}
+    assert scores.keys() == {h.text for h in theirs}
+    for hypothesis in theirs:
+        log_probability, tokens = scores[hypothesis.text]
+        assert hypothesis.tokens == tokens
+        assert hypothesis.log_probability == pytest.approx(log_probability, abs=1e-4)
 
 
 def test_greedy_search(exported: Path, sentences: list[list[str]]) -> None:
