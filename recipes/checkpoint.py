@@ -1,5 +1,7 @@
 """Read a checkpoint of fairseq: what it is of, and after how many updates."""
 
+import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ def read_checkpoint(path: Path) -> Trained:
     from fairseq import checkpoint_utils
     from omegaconf import OmegaConf
 
-    state = _load(path)
+    state = load_state(path)
     models, _, _ = checkpoint_utils.load_model_ensemble_and_task([str(path)])
     criterion: Any = OmegaConf.to_container(state["cfg"]["criterion"], resolve=True)
     return Trained(
@@ -38,10 +40,11 @@ def read_checkpoint(path: Path) -> Trained:
 
 def updates_of(path: Path) -> int:
     """Return the number of optimizer updates after which a checkpoint of fairseq was saved."""
-    return _updates(_load(path))
+    return _updates(load_state(path))
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_state(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint of fairseq holds."""
     # Imported late, since fairseq sets up the logging of the whole process when it is imported.
     from fairseq import checkpoint_utils
 
@@ -52,3 +55,9 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _updates(state: dict[str, Any]) -> int:
     return int(state["optimizer_history"][-1]["num_updates"])
+
+
+def quiet_fairseq() -> None:
+    """Keep off stderr what fairseq, and torch about fairseq, say to developers."""
+    logging.getLogger("fairseq").setLevel(logging.WARNING)
+    warnings.simplefilter("ignore", FutureWarning)

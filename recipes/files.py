@@ -1,6 +1,7 @@
 """Files: written whole or not at all, and what their names are."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,27 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path``, which takes its name when the block succeeds.
+
+    A folder of that name stays until then.
+    """
+    temporary = path.with_name(f".tmp-{path.name}")
+    former = path.with_name(f".former-{path.name}")
+    for remains in (temporary, former):  # of a run that was killed
+        shutil.rmtree(remains, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.exists():
+            path.rename(former)  # no folder can be renamed to the name of one with files
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
 
 
 def write_json(value: Any, path: Path) -> None:

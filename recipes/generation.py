@@ -17,7 +17,9 @@ from recipes.errors import RecipeError
 from recipes.gpus import visible_gpus
 
 _LAST_LINES = 6
-_MAX_TOKENS = 4000  # per batch, padding included: bounds the memory
+MAX_TOKENS = 4000  # per batch, padding included: bounds the memory
+# A translation that does not end is ended after so many tokens per token of the source, and more.
+MAX_LEN_A, MAX_LEN_B = 2, 50
 _SHOWN_IDS = 10
 _WORTH_A_WORKER = 200  # sentences; a process takes seconds to start
 
@@ -69,8 +71,8 @@ def translate(
             # fairseq ends its search without regard to the length penalty, which only ranks the
             # hypotheses that were found: `best` does that, for any penalty.
             "--unnormalized",
-            *("--max-len-a", "2", "--max-len-b", "50"),  # ends a translation that does not
-            *("--max-tokens", str(_MAX_TOKENS), "--distributed-world-size", str(workers)),
+            *("--max-len-a", str(MAX_LEN_A), "--max-len-b", str(MAX_LEN_B)),
+            *("--max-tokens", str(MAX_TOKENS), "--distributed-world-size", str(workers)),
             *(["--cpu"] if cpu else []),
         ]
         shards = [

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import training
+from recipes.export import export
+from tests import training, translators
 from tests.data_prep_fixtures import without_fairseq, write_texts
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -26,6 +27,26 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return training.make_data(
         tmp_path_factory.mktemp("toy"), {"train": 120, "valid": 20, "test": 100}
     )
+
+
+@pytest.fixture(scope="session")
+def clauses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory made by data_prep, with 60 test sentences."""
+    return translators.make_corpus(tmp_path_factory.mktemp("clauses"))
+
+
+@pytest.fixture(scope="session")
+def trained(clauses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a Transformer that has learnt something of that corpus."""
+    return translators.train(clauses, tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def exported(clauses: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That checkpoint as a folder for translating."""
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    assert export(clauses, trained, folder) is None
+    return folder
 
 
 @pytest.fixture

@@ -310,7 +310,7 @@ def test_several_workers_find_what_one_finds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(generation, "_WORTH_A_WORKER", 1)
-    monkeypatch.setattr(generation, "_MAX_TOKENS", 40)  # several batches
+    monkeypatch.setattr(generation, "MAX_TOKENS", 40)  # several batches
     started = []
     popen = subprocess.Popen
 
