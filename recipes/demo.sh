@@ -94,7 +94,7 @@ at_end() {
 }
 
 # ---- 1. Data -------------------------------------------------------------------------------------
-echo "1/4 data: LibreOffice's help texts, $corpus, as $data"
+echo "1/5 data: LibreOffice's help texts, $corpus, as $data"
 read -r -a archives <<<"${ARCHIVE:-}"
 mkdir -p data
 # Demos of other methods may be about to make the same data: the first one does, the others wait.
@@ -120,7 +120,7 @@ training=(
 settings=$(sha256sum <"$data/bin/stage.json" && printf '%s\n' "${training[@]}")
 [[ -e $checkpoints/checkpoint_last.pt ]] || rm -f "$out/.evaluated" # of a training that is gone
 training_began=$SECONDS
-train_in "$out" "2/4 training, $method" "$max_updates" "$settings" \
+train_in "$out" "2/5 training, $method" "$max_updates" "$settings" \
   "$python" -m fairseq_cli.train "${training[@]}"
 echo "training $((SECONDS - training_began))" >>"$out/.seconds"
 training_began=
@@ -130,20 +130,30 @@ evaluation=(
   "$data" --checkpoint "$checkpoints/checkpoint_best.pt" --split test "${search[@]}" --trivial --cpu
 )
 if [[ -e $out/.evaluated && $(<"$out/.evaluated") == "${evaluation[*]}" ]]; then
-  echo "3/4 evaluation: already there, $out/scores.json"
+  echo "3/5 evaluation: already there, $out/scores.json"
 else
-  echo "3/4 evaluation: translates the test set by beam search and scores it with sacreBLEU"
+  echo "3/5 evaluation: translates the test set by beam search and scores it with sacreBLEU"
   rm -f "$out/.evaluated" "$out/summary.json"
   run "$python" -m recipes.evaluate "${evaluation[@]}" --out "$out" >/dev/null # shown in the report
   printf '%s\n' "${evaluation[*]}" >"$out/.evaluated"
 fi
 
-# ---- 4. Report -----------------------------------------------------------------------------------
+# ---- 4. Export -----------------------------------------------------------------------------------
+best=$checkpoints/checkpoint_best.pt
+if [[ $out/model/model.json -nt $best ]]; then
+  echo "4/5 export: already there, $out/model"
+else
+  echo "4/5 export: a translator of any text, $out/model"
+  run "$python" -m recipes.export "$data" --checkpoint "$best" "${search[@]}" --out "$out/model" \
+    >/dev/null
+fi
+
+# ---- 5. Report -----------------------------------------------------------------------------------
 if [[ -e $out/summary.json ]]; then
-  echo "4/4 report: already there, $out/summary.json"
+  echo "5/5 report: already there, $out/summary.json"
   reused=yes
 else
-  echo "4/4 report: sums up in $out/summary.json, draws $out/training.png"
+  echo "5/5 report: sums up in $out/summary.json, draws $out/training.png"
   run "$python" -m recipes.summary "$out" --data "$data" \
     --checkpoint "$checkpoints/checkpoint_best.pt" \
     --seconds-total "$(($(seconds_before total) + SECONDS))" \

@@ -34,6 +34,7 @@ def screen(out: Path) -> str:
                 (TRANSLATIONS, "all translations"),
                 (PICTURE, "the training in a picture"),
                 (LOG, "fairseq's log"),
+                ("model", f"a translator: make translate MODEL={out / 'model'} < TEXT"),
             )
         ),
         f"Time: {_minutes(summary['seconds_total'])},"

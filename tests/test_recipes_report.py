@@ -75,9 +75,9 @@ def test_representative_of_fewer_sentences_than_are_shown() -> None:
 )
 def test_the_screen(tmp_path: Path, method: str, shown_as: str) -> None:
     systems = {
-        "model": {"bleu": 21.04, "chrf": 41.26, "length_ratio": 0.97},
-        "nearest": {"bleu": 7, "chrf": 25, "length_ratio": 1.1},
-        "copy": {"bleu": 3, "chrf": 20, "length_ratio": 0.9},
+        "model": {"bleu": 21.04, "chrf": 41.26, "ter": 70.0, "length_ratio": 0.97},
+        "nearest": {"bleu": 7, "chrf": 25, "ter": 90, "length_ratio": 1.1},
+        "copy": {"bleu": 3, "chrf": 20, "ter": 95, "length_ratio": 0.9},
     }
     write_json({"systems": systems}, tmp_path / SCORES)
     summary = {"method": method, "bleu_signature": "tok:13a"}
@@ -86,7 +86,7 @@ def test_the_screen(tmp_path: Path, method: str, shown_as: str) -> None:
     columns = dict(zip(("source", "reference", "translation"), text, strict=True))
     write_table(columns, tmp_path / TRANSLATIONS)
     shown = screen(tmp_path)
-    assert f"\n{shown_as:20}    21.0    41.3    0.97\n" in shown
+    assert f"\n{shown_as:20}    21.0    41.3    70.0    0.97\n" in shown
     assert shown.count("source     Siehe\n  reference  See\n  chrF 0     Look") == 5
     assert "Time: 12 min 5 s, of which training 1 min 0 s" in shown
 

@@ -142,9 +142,48 @@ def test_methods_and_changes_to_them() -> None:
     assert found["criterion"] == "label_smoothed_cross_entropy" and found["lr"] == [5e-4]
 
 
+def evaluation(*stages: str, **variables: str) -> dict[str, list[str]]:
+    """What a dry run of stages would call, by module."""
+    status, said = dry_run("iwslt14-de-en", *stages, **variables)
+    assert status == 0, said
+    lines = [shlex.split(line) for line in said.splitlines() if " -m recipes." in line]
+    return {words[2].removeprefix("recipes."): words[3:] for words in lines}
+
+
+def test_evaluation_uses_the_search_of_the_paper_and_the_best_checkpoint() -> None:
+    found = evaluation("score", "calibrate", "robustness", "export")
+    assert list(found) == ["evaluate", "calibration", "robustness", "export"]
+    best = "results/iwslt14-de-en/salt/seed-1/checkpoints/checkpoint_best.pt"
+    for words in found.values():
+        assert words[0] == "data/iwslt14-de-en"
+        assert value(words, "--checkpoint") == best
+    for module in ("evaluate", "robustness", "export"):
+        words = found[module]
+        assert (value(words, "--beam"), value(words, "--lenpen")) == ("9", "1.5")
+    assert value(found["export"], "--out") == "results/iwslt14-de-en/salt/seed-1/model"
+
+
+def test_averages_and_a_baseline() -> None:
+    found = evaluation("score", "calibrate", AVERAGE="best-5", BASELINE="transformer", SEED="3")
+    here = "results/iwslt14-de-en/salt/seed-3"
+    assert found["averaging"][0] == f"{here}/checkpoints"
+    assert value(found["averaging"], "--choose") == "best-5"
+    assert value(found["averaging"], "--out") == f"{here}/average-best-5.pt"
+    assert value(found["evaluate"], "--checkpoint") == f"{here}/average-best-5.pt"
+    plain = "results/iwslt14-de-en/transformer/seed-3"
+    assert value(found["evaluate"], "--baseline") == plain
+    words = found["calibration"]
+    both = words[words.index("--checkpoint") + 1 : words.index("--label")]
+    assert both == [f"{plain}/average-best-5.pt", f"{here}/average-best-5.pt"]
+    assert words[words.index("--label") + 1 :][:2] == ["transformer", "salt"]
+    split = evaluation("score", SPLIT_COMPOUNDS="1")["evaluate"]
+    assert "--split-compounds" in split and "--baseline" not in split
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "message"),
     [
+        ([], {"AVERAGE": "10"}, "AVERAGE=10: allowed is last-N, best-N"),
         ([], {"GPUS": "four"}, "GPUS=four: allowed is 0, 1, 2, ..."),
         ([], {"GPUS": "0", "WORKERS": "0"}, "WORKERS=0: allowed is 1, 2, 3, ..."),
         ([], {"TOKENS": "4k"}, "TOKENS=4k: allowed is 1, 2, 3, ..."),
@@ -154,7 +193,11 @@ def test_methods_and_changes_to_them() -> None:
         ([], {"NODES": "2"}, "NODE_RANK=: allowed is 0 on the first of NODES=2 machines"),
         ([], {"NODES": "2", "NODE_RANK": "0"}, "MASTER_ADDR=: allowed is the name of the first"),
         ([], {"METHOD": "sgd"}, "METHOD=sgd: no preset sgd; there are adv freeat freelb"),
-        (["test"], {}, "STAGE=test: allowed is data, train, score; options of fairseq-train go"),
+        (
+            ["test"],
+            {},
+            "STAGE=test: allowed is data, train, score, calibrate, robustness, export; options",
+        ),
     ],
 )
 def test_wrong_variables(arguments: list[str], variables: dict[str, str], message: str) -> None:
@@ -278,7 +321,7 @@ def test_a_recipe_from_archives_to_scores_at_tiny_scale(tmp_path: Path, method: 
     assert status == 0, said
     scores = json.loads((tmp_path / "out/scores.json").read_text(encoding="utf-8"))
     assert scores["sentences"] == 602
-    assert set(scores["systems"]["model"]) == {"bleu", "chrf", "length_ratio"}
+    assert set(scores["systems"]["model"]) == {"bleu", "chrf", "ter", "length_ratio"}
     before = tree(tmp_path / "out")
     status, said = shell.run("multi30k-en-de.sh", ROOT, **variables)
     assert status == 0 and said.count("already there") == 7, said
