@@ -6,8 +6,8 @@ from typing import Any
 
 from data_prep.counts import MAX_SUBWORDS, OVERLONG, SPLITS
 
-_STOPS = "stops there unless it is told --skip-invalid-size-inputs-valid-test"
-_WITHOUT = {"train": "leaves them out", "valid": _STOPS, "test": _STOPS}
+_STOPS = "stops at them without --skip-invalid-size-inputs-valid-test"
+_DOES = {"train": "leaves them out", "valid": _STOPS, "test": _STOPS}
 
 
 def summary(report: dict[str, Any], out: Path) -> str:
@@ -37,8 +37,8 @@ def summary(report: dict[str, Any], out: Path) -> str:
     for split, by_lang in bpe[OVERLONG].items():
         if number := sum(by_lang.values()):
             lines.append(
-                f"{split}: {number:,} lines of more than {MAX_SUBWORDS:,} {tokens}, too long for"
-                f" fairseq's transformer, which {_WITHOUT[split]}; --max-words drops them here"
+                f"{split}: {number:,} lines of more than {MAX_SUBWORDS:,} {tokens}: fairseq's"
+                f" transformer {_DOES[split]} (--max-words drops them)"
             )
     sizes = report["bin"]["dictionary"]
     if report["preparation"]["joined_dictionary"]:
