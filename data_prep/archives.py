@@ -31,13 +31,19 @@ _DAMAGE = (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMA
 
 
 def extract(
-    archive: Path, wanted: Collection[str], directory: Path, inner: str | None = None
+    archive: Path,
+    wanted: Collection[str],
+    directory: Path,
+    inner: str | None = None,
+    shown: str | None = None,
 ) -> None:
     """Write the members with file names ``wanted``, in whatever folder they are, to ``directory``.
 
-    If the archive has a member called ``inner``, an archive too, they are taken out of that.
-    Raises DataPrepError if one is missing, is a link, or is there twice, or the archive is damaged.
+    If the archive has a member called ``inner``, an archive too, they are taken out of that. It is
+    called ``shown`` in messages. Raises DataPrepError if one is missing, is a link, or is there
+    twice, or the archive is damaged.
     """
+    shown = shown or str(archive)
     nested = directory / f".{inner}"
     names = {*wanted, inner} if inner else set(wanted)
     found: set[str] = set()
@@ -47,10 +53,10 @@ def extract(
                 if name not in names:
                     continue
                 if name in found:
-                    raise DataPrepError(f"{archive}: has two files called {name}")
+                    raise DataPrepError(f"{shown}: has two files called {name}")
                 found.add(name)
                 if stream is None:
-                    raise DataPrepError(f"{archive}: {name} is not a regular file in it")
+                    raise DataPrepError(f"{shown}: {name} is not a regular file in it")
                 target = nested if name == inner else directory / name
                 with target.open("wb") as copy:
                     shutil.copyfileobj(stream, copy, 1 << 20)
@@ -58,14 +64,14 @@ def extract(
         if isinstance(error, OSError) and error.errno is not None:  # a full disk, for one
             raise
         raise DataPrepError(
-            f"{archive}: is cut short or damaged ({error}); remove it, and get it again"
+            f"{shown}: is cut short or damaged ({error}); remove it, and get it again"
         ) from error
     if inner in found:
-        extract(nested, wanted, directory)
+        extract(nested, wanted, directory, shown=f"{shown}, {inner} in it")
         nested.unlink()
     elif missing := sorted(set(wanted) - found):
         raise DataPrepError(
-            f"{archive}: there is no {' and no '.join(missing)} in it; is it the right archive?"
+            f"{shown}: there is no {' and no '.join(missing)} in it; is it the right archive?"
         )
 
 

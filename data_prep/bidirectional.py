@@ -29,7 +29,8 @@ def both_directions(data: Path, workers: int) -> Stage:
 
     ``data`` was made by data_prep; raises DataPrepError if it was not.
     """
-    languages = _languages(data)
+    report = _report(data)
+    languages = report["languages"]
     bpe = data / "bpe"
     dictionary, theirs = (data / "bin" / f"dict.{lang}.txt" for lang in languages)
     if dictionary.read_bytes() != theirs.read_bytes():
@@ -56,20 +57,29 @@ def both_directions(data: Path, workers: int) -> Stage:
                                 shutil.copyfileobj(one, both)
             pairs = {split: count_lines(texts / f"{split}.{SIDES[0]}") for split in SPLITS}
             log = data / "preprocess-bidirectional.log"
-            facts = binarize(texts, SIDES, directory, log, workers, SPLITS, dictionary)
+            facts = binarize(
+                texts, SIDES, directory, log, workers, SPLITS, dictionary, tokens=_tokens(report)
+            )
         return {"pairs": pairs, **facts}
 
     return run_stage(data / "bidirectional", key, build)
 
 
-def _languages(data: Path) -> list[str]:
-    """Source and target; the report that names them is the last thing data_prep writes."""
+def _tokens(report: dict[str, Any]) -> int:
+    """How many there will be on both sides: those of both languages on each, and the ends."""
+    words = (sum(report["bpe"]["tokens"][split].values()) for split in SPLITS)
+    ends = (2 * report["raw"]["kept"][split] for split in SPLITS)
+    return 2 * (sum(words) + sum(ends))
+
+
+def _report(data: Path) -> dict[str, Any]:
+    """What data_prep counted, the last thing that it writes."""
     try:
-        report = json.loads((data / REPORT).read_text(encoding="utf-8"))
-        source, target = report["languages"]
+        report: dict[str, Any] = json.loads((data / REPORT).read_text(encoding="utf-8"))
+        _source, _target = report["languages"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise DataPrepError(
             f"{data}: no finished data with a {REPORT}; python -m data_prep CORPUS --out {data}"
             " makes them"
         ) from None
-    return [source, target]
+    return report

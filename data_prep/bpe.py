@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import redirect_stderr
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,6 +17,8 @@ from data_prep.lines import open_for_writing
 from data_prep.parallel import LineFunction
 from data_prep.progress import progress
 
+_WORDS_REMEMBERED = 200_000  # some 50 MB
+
 
 def count_words(lines: Iterable[str]) -> Counter[str]:
     """Return how often each space-separated word occurs."""
@@ -27,6 +29,11 @@ def count_words(lines: Iterable[str]) -> Counter[str]:
     return words
 
 
+def count_tokens(line: str) -> int:
+    """Return the number of words, which single spaces separate."""
+    return line.count(" ") + 1 if line else 0
+
+
 def write_vocabulary(words: Mapping[str, int], path: Path) -> None:
     """Write subword-nmt's vocabulary format: ``word count`` lines, most frequent first."""
     with open_for_writing(path) as stream:
@@ -34,13 +41,13 @@ def write_vocabulary(words: Mapping[str, int], path: Path) -> None:
             stream.write(f"{word} {count}\n")
 
 
-def learn_codes(words: Mapping[str, int], merges: int, path: Path) -> int:
+def learn_codes(words: MutableMapping[str, int], merges: int, path: Path) -> int:
     """Learn at most ``merges`` merge operations, write them to ``path``, return their number.
 
-    The result depends on ``words`` alone, not on their order. Fewer are learnt when no pair of
-    symbols occurs twice any more. Raises DataPrepError if none does.
+    The result depends on ``words`` alone, not on their order; they are used up, so that there are
+    not two copies in memory. Fewer are learnt when no pair of symbols occurs twice any more. Raises
+    DataPrepError if none does.
     """
-    dictionary = io.StringIO("".join(f"{word} {count}\n" for word, count in words.items()))
     with (
         open_for_writing(path) as stream,
         progress(None, "bpe: learn", "merge", total=merges) as bar,
@@ -49,10 +56,16 @@ def learn_codes(words: Mapping[str, int], merges: int, path: Path) -> int:
         # subword-nmt fails on words of one character only, and shows a bar of its own.
         if any(len(word) > 1 for word in words):
             with redirect_stderr(io.StringIO()):
-                learn_bpe(dictionary, codes, merges, is_dict=True)
+                learn_bpe(_used_up(words), codes, merges, is_dict=True)
     if codes.merges < 1:
         raise DataPrepError("train: no two characters are neighbours twice, so there is no BPE")
     return codes.merges
+
+
+def _used_up(words: MutableMapping[str, int]) -> Iterator[str]:
+    while words:
+        word, count = words.popitem()
+        yield f"{word} {count}"
 
 
 def count_codes(path: Path) -> int:
@@ -82,10 +95,22 @@ def segmenter(codes: Path) -> LineFunction:
 
 
 def _segment(lines: list[str], codes: str) -> list[str]:
-    bpe = _load(codes)
-    return [bpe.segment(line) for line in lines]
+    segment_word = _load(codes)
+    return [
+        " ".join([segment_word(word) for word in line.strip("\r\n ").split(" ") if word])
+        for line in lines
+    ]
 
 
 @lru_cache(maxsize=1)
-def _load(codes: str) -> BPE:
-    return BPE(io.StringIO(codes, newline="\n"))
+def _load(codes: str) -> Callable[[str], str]:
+    """Return a function from a word to its subwords, joined by spaces."""
+    bpe = BPE(io.StringIO(codes, newline="\n"))
+
+    # subword-nmt remembers every word that it meets: gigabytes per process in a large corpus.
+    @lru_cache(maxsize=_WORDS_REMEMBERED)
+    def segment_word(word: str) -> str:
+        bpe.cache.clear()
+        return " ".join(bpe.segment_tokens([word]))
+
+    return segment_word

@@ -1,12 +1,18 @@
 """What happened to the pairs of a corpus: found, dropped (and why), repaired, kept."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple, Self
 
 SPLITS = ("train", "valid", "test")
 
 EMPTY = "empty"
 TOO_LONG = "too long"
+OVERLONG = "overlong lines"
+
+# What fairseq's transformer takes by default: 1,024 positions, of which one is the sentence's end.
+MAX_SUBWORDS = 1023
 
 
 @dataclass
@@ -36,3 +42,22 @@ class Counts:
             "kept": {split: self.kept[split] for split in SPLITS},
             "repaired lines": dict(sorted(self.repaired.items())),
         }
+
+
+class Subwords(NamedTuple):
+    """How often each subword is in a text, and how many lines have more than MAX_SUBWORDS."""
+
+    words: Counter[str]
+    overlong: int
+
+    @classmethod
+    def of(cls, lines: Iterable[str]) -> Self:
+        """Count the subwords of ``lines``, which single spaces separate."""
+        words: Counter[str] = Counter()
+        overlong = 0
+        for line in lines:
+            subwords = line.split(" ")
+            words.update(subwords)
+            overlong += len(subwords) > MAX_SUBWORDS
+        del words[""]
+        return cls(words, overlong)

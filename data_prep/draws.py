@@ -16,6 +16,7 @@ import numpy.typing as npt
 from data_prep.counts import SPLITS, Counts
 from data_prep.errors import DataPrepError
 from data_prep.lines import open_pair, read_lines
+from data_prep.progress import progress
 
 ALSO_HELD_OUT = "also held out"
 
@@ -73,7 +74,8 @@ def hold_out(
             split: stack.enter_context(open_pair(directory / split, *languages)) for split in sizes
         }
         files["train"] = stack.enter_context(_replace_pair(train, languages))
-        for index, pair in enumerate(zip(*_pair(train, languages), strict=True)):
+        pairs = zip(*_pair(train, languages), strict=True)
+        for index, pair in enumerate(progress(pairs, "raw: hold out", "pair", len(hashes))):
             if index in moves:
                 write_pair(files[moves[index]], *pair)
             elif held_out.isdisjoint(side[index] for side in sides):
@@ -132,7 +134,8 @@ def thin_out(prefix: Path, languages: tuple[str, str], hashes: "array[int]", wan
     for index in _rank(hashes)[:wanted]:
         is_chosen[index] = True
     with _replace_pair(prefix, languages) as files:
-        for keep, source, target in zip(is_chosen, *_pair(prefix, languages), strict=True):
+        pairs = zip(is_chosen, *_pair(prefix, languages), strict=True)
+        for keep, source, target in progress(pairs, "raw: choose", "pair", len(hashes)):
             if keep:
                 write_pair(files, source, target)
 

@@ -12,6 +12,7 @@ from data_prep.counts import SPLITS, Counts
 from data_prep.errors import DataPrepError
 from data_prep.lines import count_lines, read_lines
 from data_prep.preparation import OURS, Preparation
+from data_prep.progress import progress
 
 _LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # it becomes part of file names
 
@@ -56,11 +57,11 @@ class FilesCorpus:
 
 def line_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:
     """Yield line n of both files; raises DataPrepError first if one has more than the other."""
-    _check_same_length(source, target)
-    yield from zip(read_lines(source), read_lines(target), strict=True)
+    pairs = zip(read_lines(source), read_lines(target), strict=True)
+    yield from progress(pairs, f"read {source.stem}", "pair", _common_length(source, target))
 
 
-def _check_same_length(source: Path, target: Path) -> None:
+def _common_length(source: Path, target: Path) -> int:
     lengths = {path: count_lines(path) for path in (source, target)}
     for path, length in lengths.items():
         if not length:
@@ -70,6 +71,7 @@ def _check_same_length(source: Path, target: Path) -> None:
             f"{source} has {lengths[source]} lines, {target} has {lengths[target]}:"
             " line n of one must be the translation of line n of the other"
         )
+    return lengths[source]
 
 
 def _add_options(parser: ArgumentParser) -> None:

@@ -18,8 +18,9 @@ from data_prep.corpus import CorpusEntry, Example
 from data_prep.counts import SPLITS, Counts
 from data_prep.download import Archive
 from data_prep.errors import DataPrepError
-from data_prep.lines import read_lines
+from data_prep.lines import count_lines, read_lines
 from data_prep.preparation import Limits, Preparation
+from data_prep.progress import progress
 from data_prep.release import add_archive_option, google_drive, unpacked
 from data_prep.segments import segment_pairs
 
@@ -102,7 +103,7 @@ class IwsltCorpus:
         for split in SPLITS:
             for names in self.release.files(split):
                 paths = (self.directory / names[0], self.directory / names[1])
-                pairs = tagged_pairs(*paths) if split == "train" else set_pairs(*paths)
+                pairs = _train_pairs(*paths) if split == "train" else set_pairs(*paths)
                 for source, target in pairs:
                     counts.found[split] += 1
                     yield Example(split, source, target)
@@ -121,6 +122,12 @@ def tagged_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:
                 f"{shorter} has fewer sentences than {longer}: they are no parallel release"
             )
         yield pair
+
+
+def _train_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:
+    # The total is a little too large: lines about talks are no pairs.
+    total = count_lines(source)
+    yield from progress(tagged_pairs(source, target), f"read {source.stem}", "pair", total)
 
 
 def set_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:

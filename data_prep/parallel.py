@@ -7,11 +7,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from types import TracebackType
 from typing import Self
 
-_CHUNK = 5000  # lines; a fraction of a second of work
+from data_prep.errors import DataPrepError
+
+# A chunk is a fraction of a second of work. Where lines are very long the second limit ends it.
+_CHUNK = 5000  # lines
+_CHARACTERS = 1_000_000
 
 LineFunction = Callable[[list[str]], list[str]]
 
@@ -42,7 +47,7 @@ class LineMapper:
         """Yield what ``function`` makes of each of ``lines``, in order.
 
         ``function`` maps a list of lines to as many lines, each on its own, and can be pickled. At
-        most two chunks per worker are in memory.
+        most two chunks per worker are in memory. Raises DataPrepError if a process is killed.
         """
         chunks = _chunks(lines)
         first = list(islice(chunks, 2))
@@ -58,12 +63,18 @@ class LineMapper:
                 initializer=_follow_parent,
             )
         pending: deque[Future[list[str]]] = deque()
-        for chunk in chain(first, chunks):
-            pending.append(self._pool.submit(function, chunk))
-            if len(pending) == 2 * self._workers:
+        try:
+            for chunk in chain(first, chunks):
+                pending.append(self._pool.submit(function, chunk))
+                if len(pending) == 2 * self._workers:
+                    yield from pending.popleft().result()
+            while pending:
                 yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
+        except BrokenProcessPool:
+            raise DataPrepError(
+                "a worker process was killed, as the system does when memory runs out;"
+                " the same command goes on from the last finished stage, with fewer --workers if so"
+            ) from None
 
 
 def cores() -> int:
@@ -90,6 +101,13 @@ def _follow_parent() -> None:
 
 
 def _chunks(lines: Iterable[str]) -> Iterator[list[str]]:
-    iterator = iter(lines)
-    while chunk := list(islice(iterator, _CHUNK)):
+    chunk: list[str] = []
+    characters = 0
+    for line in lines:
+        chunk.append(line)
+        characters += len(line)
+        if len(chunk) == _CHUNK or characters >= _CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
         yield chunk

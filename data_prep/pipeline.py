@@ -3,18 +3,24 @@
 import json
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data_prep.binarize import LOG, binarize
-from data_prep.bpe import count_codes, count_words, learn_codes, segmenter, write_vocabulary
+from data_prep.bpe import (
+    count_codes,
+    count_tokens,
+    count_words,
+    learn_codes,
+    segmenter,
+    write_vocabulary,
+)
 from data_prep.corpus import Corpus, Encoded
-from data_prep.counts import SPLITS
+from data_prep.counts import OVERLONG, SPLITS, Subwords
 from data_prep.files import line_pairs
 from data_prep.lines import open_for_writing, read_lines
 from data_prep.parallel import LineFunction, LineMapper
@@ -26,6 +32,8 @@ from data_prep.stages import STAMP, Stage, run_stage, say, sha256_of
 from data_prep.tokenization import lower, tokenizer
 from data_prep.versions import installed
 
+T = TypeVar("T")
+
 STAGES = ("raw", "tok", "bpe", "bin", "bidirectional")  # the last on demand: bidirectional.py
 REPORT = "report.json"
 
@@ -33,7 +41,7 @@ REPORT = "report.json"
 _TOOLS = ("sacremoses", "subword-nmt", "sentencepiece", "fairseq", "ve-fairseq")
 
 # Raise it whenever the code of a stage changes what that stage writes.
-_FORMAT = 2
+_FORMAT = 3
 
 
 # Of a preparation, what the text does not depend on.
@@ -65,17 +73,18 @@ class Pipeline:
             {"corpus": self.name, "inputs": inputs, "selection": selection, "preparation": text},
             lambda directory: write_raw(self.corpus, self.selection, directory, self.workers),
         )
+        pairs: dict[str, int] = raw.facts["kept"]
         stages = [raw]
         if self.preparation.subword == "bpe":
             tok = self._stage(
                 "tok",
                 {"inputs": raw.files, "preparation": text},
-                lambda directory: self._tokenize(raw.path, directory),
+                lambda directory: self._tokenize(raw.path, pairs, directory),
             )
             stages.append(tok)
-            encode = partial(self._encode, tok.path)
+            encode = partial(self._encode, tok.path, pairs)
         else:
-            encode = partial(self._cut, raw.path)
+            encode = partial(self._cut, raw.path, pairs)
         bpe = self._stage(
             "bpe",
             {
@@ -92,7 +101,7 @@ class Pipeline:
                 "size": self.preparation.dictionary_size,
                 "joined": self.preparation.joined_dictionary,
             },
-            lambda directory: self._binarize(bpe.path, directory),
+            lambda directory: self._binarize(bpe, pairs, directory),
         )
         report = {
             "corpus": self.name,
@@ -138,7 +147,7 @@ class Pipeline:
             (self.out / REPORT).unlink(missing_ok=True)
         return stage
 
-    def _tokenize(self, raw: Path, directory: Path) -> dict[str, Any]:
+    def _tokenize(self, raw: Path, pairs: Mapping[str, int], directory: Path) -> dict[str, Any]:
         encoded = self.corpus.encoded()
 
         def function(lang: str) -> LineFunction:
@@ -146,36 +155,48 @@ class Pipeline:
                 return tokenizer(lang, self.preparation)
             return partial(_look_up, tokens=_tokens(encoded.tokens[lang]))
 
-        return {"tokens": _totals(self._map_files("tok", raw, directory, function))}
+        return {
+            "tokens": self._map_files(
+                "tok", raw, pairs, directory, function, lambda lines: sum(map(count_tokens, lines))
+            )
+        }
 
-    def _encode(self, tok: Path, directory: Path) -> dict[str, Any]:
+    def _encode(self, tok: Path, pairs: Mapping[str, int], directory: Path) -> dict[str, Any]:
         codes = directory / "codes"
         encoded = self.corpus.encoded()
         if encoded is None:
-            words: Counter[str] = Counter()
-            for lang in self._languages:
-                words += count_words(read_lines(tok / f"train.{lang}"))
+            words = count_words(self._train("bpe: count words", tok, pairs))
             merges = learn_codes(words, self.preparation.bpe_merges, codes)
         else:
             shutil.copyfile(encoded.codes, codes)
             merges = count_codes(codes)
-        counts = self._map_files("bpe", tok, directory, lambda lang: segmenter(codes))
+        counts = self._map_files(
+            "bpe", tok, pairs, directory, lambda lang: segmenter(codes), Subwords.of
+        )
         for lang, subwords in counts["train"].items():
-            write_vocabulary(subwords, directory / f"vocab.{lang}")
-        facts = {"merges": merges, "tokens": _totals(counts)}
+            write_vocabulary(subwords.words, directory / f"vocab.{lang}")
+        facts = {"merges": merges, **_facts(counts)}
         if encoded is not None:
             facts["as released"] = self._is_as_released(encoded, directory)
         return facts
 
-    def _cut(self, raw: Path, directory: Path) -> dict[str, Any]:
+    def _cut(self, raw: Path, pairs: Mapping[str, int], directory: Path) -> dict[str, Any]:
         model = directory / "sentencepiece.model"
-        train = chain.from_iterable(read_lines(raw / f"train.{lang}") for lang in self._languages)
+        train = self._train("bpe: read train", raw, pairs)
         lower_cases = self.preparation.lower_cases
         pieces = learn_pieces(
             map(lower, train) if lower_cases else train, self.preparation.bpe_merges, model
         )
-        counts = self._map_files("bpe", raw, directory, lambda _: piece_encoder(model, lower_cases))
-        return {"merges": pieces, "tokens": _totals(counts)}
+        counts = self._map_files(
+            "bpe", raw, pairs, directory, lambda _: piece_encoder(model, lower_cases), Subwords.of
+        )
+        return {"merges": pieces, **_facts(counts)}
+
+    def _train(self, what: str, directory: Path, pairs: Mapping[str, int]) -> Iterator[str]:
+        """Yield the lines of train, of both languages, behind a progress bar."""
+        files = [directory / f"train.{lang}" for lang in self._languages]
+        lines = chain.from_iterable(map(read_lines, files))
+        yield from progress(lines, what, "line", len(files) * pairs["train"])
 
     def _is_as_released(self, encoded: Encoded, bpe: Path) -> dict[str, bool]:
         """Say of each split whether it is the release's own, as it should be if it is whole."""
@@ -188,33 +209,41 @@ class Pipeline:
             for split, path in encoded.subwords.items()
         }
 
-    def _binarize(self, bpe: Path, directory: Path) -> dict[str, Any]:
+    def _binarize(self, bpe: Stage, pairs: Mapping[str, int], directory: Path) -> dict[str, Any]:
+        ends = len(self._languages) * sum(pairs.values())
         return binarize(
-            bpe,
+            bpe.path,
             self._languages,
             directory,
             self.out / LOG,
             self.workers,
+            tokens=ends + sum(sum(by_lang.values()) for by_lang in bpe.facts["tokens"].values()),
             joined=self.preparation.joined_dictionary,
             size=self.preparation.dictionary_size,
         )
 
     def _map_files(
-        self, stage: str, source: Path, target: Path, function: Callable[[str], LineFunction]
-    ) -> dict[str, dict[str, Counter[str]]]:
+        self,
+        stage: str,
+        source: Path,
+        pairs: Mapping[str, int],
+        target: Path,
+        function: Callable[[str], LineFunction],
+        count: Callable[[Iterable[str]], T],
+    ) -> dict[str, dict[str, T]]:
         """Write each file of ``source`` to ``target``, through the function of its language.
 
-        Returns how often each space-separated word was written, by split and language.
+        Returns what ``count`` makes of the lines written, by split and language.
         """
-        counts: dict[str, dict[str, Counter[str]]] = {split: {} for split in SPLITS}
+        counts: dict[str, dict[str, T]] = {split: {} for split in SPLITS}
         with LineMapper(self.workers) as mapper:
             for split in SPLITS:
                 for lang in self._languages:
                     file = f"{split}.{lang}"
                     lines = mapper.map(function(lang), read_lines(source / file))
                     with open_for_writing(target / file) as stream:
-                        bar = progress(lines, f"{stage}: {file}", "line")
-                        counts[split][lang] = count_words(_tee(bar, stream.write))
+                        bar = progress(lines, f"{stage}: {file}", "line", pairs[split])
+                        counts[split][lang] = count(_tee(bar, stream.write))
         return counts
 
 
@@ -232,8 +261,15 @@ def _look_up(lines: list[str], tokens: dict[str, str]) -> list[str]:
     return [tokens.get(line, line) for line in lines]
 
 
-def _totals(counts: dict[str, dict[str, Counter[str]]]) -> dict[str, dict[str, int]]:
+def _facts(counts: dict[str, dict[str, Subwords]]) -> dict[str, Any]:
+    """What is counted of subwords, by split and language."""
     return {
-        split: {lang: words.total() for lang, words in by_lang.items()}
-        for split, by_lang in counts.items()
+        "tokens": {
+            split: {lang: subwords.words.total() for lang, subwords in by_lang.items()}
+            for split, by_lang in counts.items()
+        },
+        OVERLONG: {
+            split: {lang: subwords.overlong for lang, subwords in by_lang.items()}
+            for split, by_lang in counts.items()
+        },
     }

@@ -17,7 +17,7 @@ class Preparation:
     """The defaults are for corpora without a reference; those with a reference follow it.
 
     :param repairs: bring lines to NFC and take invisible characters out of them. The reference
-        scripts do not.
+        scripts do not; then only what Moses' tokeniser takes out is.
     :param escapes: write ``&`` as ``&amp;`` and so on, as Moses does by default: its phrase tables
         needed that.
     :param splits_dashes: ``foo-bar`` becomes ``foo @-@ bar``.

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,8 @@ from data_prep.draws import hash_of, hold_out, thin_out, write_pair
 from data_prep.errors import DataPrepError
 from data_prep.limits import judged
 from data_prep.lines import open_pair, read_lines
-from data_prep.text import clean_line
+from data_prep.progress import progress
+from data_prep.text import clean_line, strip_line
 
 NOT_CHOSEN = "not among --train-pairs"
 
@@ -37,6 +38,8 @@ def write_raw(
     counts = Counts()
     languages = (corpus.source_lang, corpus.target_lang)
     train_hashes = array("Q")
+    sizes = corpus.held_out()
+    draws = bool(sizes) or selection.train_pairs is not None
     with ExitStack() as stack:
         files = {
             split: stack.enter_context(open_pair(directory / split, *languages)) for split in SPLITS
@@ -44,9 +47,9 @@ def write_raw(
         for split, source, target in _kept(corpus, selection, counts, workers):
             write_pair(files[split], source, target)
             counts.kept[split] += 1
-            if split == "train":
+            if draws and split == "train":
                 train_hashes.append(hash_of(source, target))
-    if sizes := corpus.held_out():
+    if sizes:
         train_hashes = hold_out(sizes, directory, languages, train_hashes, counts)
     if selection.train_pairs is not None and selection.train_pairs < counts.kept["train"]:
         thin_out(directory / "train", languages, train_hashes, selection.train_pairs)
@@ -58,7 +61,7 @@ def write_raw(
                 f"{split}: none of {counts.found[split]} pairs is left"
                 f" ({counts.reasons(split) or 'none found'})"
             )
-    return counts.as_json() | {"words": _count_words(directory, languages)}
+    return counts.as_json() | {"words": _count_words(directory, languages, counts.kept)}
 
 
 def _kept(corpus: Corpus, selection: Selection, counts: Counts, workers: int) -> Iterator[Example]:
@@ -84,11 +87,9 @@ def _kept(corpus: Corpus, selection: Selection, counts: Counts, workers: int) ->
 
 
 def _cleaned(pairs: Iterator[Example], repairs: bool, counts: Counts) -> Iterator[Example]:
+    repair = clean_line if repairs else strip_line
     for split, *sides in pairs:
-        if repairs:
-            yield Example(split, *(clean_line(side, counts.repaired) for side in sides))
-        else:
-            yield Example(split, *(side.strip() for side in sides))
+        yield Example(split, *(repair(side, counts.repaired) for side in sides))
 
 
 def _words(pair: Example) -> int:
@@ -96,10 +97,15 @@ def _words(pair: Example) -> int:
     return max(pair.source.count(" "), pair.target.count(" ")) + 1
 
 
-def _count_words(directory: Path, languages: tuple[str, str]) -> dict[str, dict[str, int]]:
+def _count_words(
+    directory: Path, languages: tuple[str, str], pairs: Mapping[str, int]
+) -> dict[str, dict[str, int]]:
     words: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for split in SPLITS:
         for lang in languages:
-            for line in read_lines(directory / f"{split}.{lang}"):
+            lines = read_lines(directory / f"{split}.{lang}")
+            for line in progress(
+                lines, f"raw: count words of {split}.{lang}", "line", pairs[split]
+            ):
                 words[split][lang] += line.count(" ") + 1
     return {split: dict(counter) for split, counter in words.items()}

@@ -4,7 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from data_prep.counts import SPLITS
+from data_prep.counts import MAX_SUBWORDS, OVERLONG, SPLITS
+
+_STOPS = "stops at them without --skip-invalid-size-inputs-valid-test"
+_DOES = {"train": "leaves them out", "valid": _STOPS, "test": _STOPS}
 
 
 def summary(report: dict[str, Any], out: Path) -> str:
@@ -31,6 +34,12 @@ def summary(report: dict[str, Any], out: Path) -> str:
     ]
     for kind, count in raw["repaired lines"].items():
         lines.append(f"repaired: {kind} in {count:,} lines")
+    for split, by_lang in bpe[OVERLONG].items():
+        if number := sum(by_lang.values()):
+            lines.append(
+                f"{split}: {number:,} lines of more than {MAX_SUBWORDS:,} {tokens}: fairseq's"
+                f" transformer {_DOES[split]} (--max-words drops them)"
+            )
     sizes = report["bin"]["dictionary"]
     if report["preparation"]["joined_dictionary"]:
         sizes = {"both languages": next(iter(sizes.values()))}

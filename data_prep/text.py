@@ -12,12 +12,30 @@ INVISIBLE = "invisible characters"
 # left in place, they would tear source and target apart in any tool that uses it.
 _LINE_SEPARATORS = re.compile("[\v\f\x1c\x1d\x1e\x85\u2028\u2029\r\n]")
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f]")
+# What tokenizer.perl makes a space of, and what it takes out.
+_MOSES_SEPARATORS = re.compile("[\v\f\x85\u2028\u2029\r\n]")
+_MOSES_CONTROLS = re.compile("[\x00-\x08\x0e-\x1f]")
 # Soft hyphen, zero-width space, word joiner, byte order mark, directional marks. The two joiners
 # U+200C and U+200D stay: they are spelling in Persian and in Indic scripts.
 _INVISIBLE = re.compile(
     "[\xad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]"
 )
 _SPACES = re.compile(r"\s+")
+
+
+def strip_line(line: str, repairs: MutableMapping[str, int]) -> str:
+    """Return ``line`` free of the separators and control characters that Moses takes out anyhow.
+
+    The tokens are those that tokenizer.perl makes of the line as it was. Counted as in
+    `clean_line`.
+    """
+    if _MOSES_SEPARATORS.search(line):
+        repairs[SEPARATOR] = repairs.get(SEPARATOR, 0) + 1
+        line = _MOSES_SEPARATORS.sub(" ", line)
+    if _MOSES_CONTROLS.search(line):
+        repairs[CONTROL] = repairs.get(CONTROL, 0) + 1
+        line = _MOSES_CONTROLS.sub("", line)
+    return line.strip()
 
 
 def clean_line(line: str, repairs: MutableMapping[str, int]) -> str:

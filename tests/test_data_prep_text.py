@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from data_prep.errors import DataPrepError
 from data_prep.filters import BAD_MATCH, CODE, SAME, UNTRANSLATED, reason_to_drop
 from data_prep.lines import count_lines, read_lines
+from data_prep.preparation import Preparation
 from data_prep.sentences import split_sentences
-from data_prep.text import CONTROL, INVISIBLE, SEPARATOR, clean_line
+from data_prep.text import CONTROL, INVISIBLE, SEPARATOR, clean_line, strip_line
+from data_prep.tokenization import tokenizer
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,29 @@ def test_a_clean_line_is_one_line_for_every_tool(line: str) -> None:
     assert clean == " ".join(clean.split())
     assert unicodedata.is_normalized("NFC", clean) or not unicodedata.is_normalized("NFC", line)
     assert clean_line(clean, Counter()) == clean
+
+
+@pytest.mark.parametrize(
+    ("line", "stripped", "repairs"),
+    [
+        (" a  plain line ", "a  plain line", {}),
+        ("dos line\r", "dos line", {SEPARATOR: 1}),
+        ("torn\u2028line\u0085here\x0c", "torn line here", {SEPARATOR: 1}),
+        ("bell\x07 \x00nul \x9f\x1f", "bell nul \x9f", {CONTROL: 1}),
+        ("soft\u00adhyphen u\u0308", "soft\u00adhyphen u\u0308", {}),
+    ],
+)
+def test_strip_line(line: str, stripped: str, repairs: dict[str, int]) -> None:
+    counter: Counter[str] = Counter()
+    assert strip_line(line, counter) == stripped
+    assert counter == repairs
+
+
+# Of these four tokenizer.perl makes nothing, and sacremoses a space.
+@given(st.text(st.characters(exclude_characters="\x1c\x1d\x1e\x1f\n")))
+def test_stripping_does_not_change_tokens(line: str) -> None:
+    tokenize = tokenizer("en", Preparation(escapes=True))
+    assert tokenize([strip_line(line, Counter())]) == tokenize([line])
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n"))))
