@@ -19,7 +19,7 @@ from data_prep.bpe import segmenter
 from data_prep.parallel import LineFunction, cores
 from data_prep.pieces import piece_encoder
 from data_prep.progress import progress
-from data_prep.text import clean_line
+from data_prep.text import clean_line, strip_line
 from data_prep.tokenization import tokenizer
 from recipes.checkpoint import quiet_fairseq
 from recipes.engines import ENGINES, CTranslate2Engine, Engine, FairseqEngine, batches
@@ -39,9 +39,10 @@ def preparer(model: Path, exported: Exported) -> LineFunction:
     else:
         tokenize, segment = list, piece_encoder(subwords, preparation.lower_cases)
 
+    repair = clean_line if preparation.repairs else strip_line
+
     def prepare(lines: list[str]) -> list[str]:
-        clean = [clean_line(line, {}) if preparation.repairs else line.strip() for line in lines]
-        return segment(tokenize(clean))
+        return segment(tokenize([repair(line, {}) for line in lines]))
 
     return prepare
 
