@@ -20,13 +20,16 @@ def binarize(
     workers: int,
     splits: Iterable[str] = SPLITS,
     dictionary: Path | None = None,
+    target_dictionary: Path | None = None,
     joined: bool = True,
     size: int | None = None,
 ) -> dict[str, Any]:
     """Fill ``directory`` with dictionaries and indexed data; fairseq's words go to ``log``.
 
     A dictionary has at most ``size`` entries, or all. If ``joined`` both languages have the same
-    one. It is a copy of ``dictionary`` or, if that is None, made of the words in train.
+    one. It is a copy of ``dictionary`` or, if that is None, made of the words in train. If not
+    ``joined``, ``dictionary`` is the source's, and the target's is a copy of ``target_dictionary``
+    or made of train.
     Raises DataPrepError with fairseq's last words if it fails.
     """
     command = [sys.executable, "-m", "fairseq_cli.preprocess"]
@@ -38,6 +41,8 @@ def binarize(
         command += ["--nwordssrc", str(size), "--nwordstgt", str(size)]
     if dictionary is not None:
         command += ["--srcdict", str(dictionary)]
+    if target_dictionary is not None:
+        command += ["--tgtdict", str(target_dictionary)]
     command += ["--destdir", str(directory), "--workers", str(workers)]
     with log.open("w", encoding="utf-8") as stream:
         finished = subprocess.run(
