@@ -28,7 +28,7 @@ from matplotlib.ticker import PercentFormatter
 
 from recipes.errors import RecipeError, run_main
 from recipes.files import write_json, written_whole
-from recipes.model import Loaded, batches, load, named
+from recipes.model import Loaded, batches, load, named, quiet
 from recipes.plot import GREY, STYLE
 
 if TYPE_CHECKING:
@@ -223,14 +223,19 @@ def plot_calibration(found: Mapping[str, Calibration], title: str, path: Path) -
             if column == 0:
                 diagram.set_ylabel("accuracy")
                 shares.set_ylabel("tokens")
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=min(3, 1 + columns))
+        legends = [axes.get_legend_handles_labels()[0] for axes in grid[:2, 0]]
+        figure.legend(
+            handles=[handle for handles in legends for handle in handles],
+            loc="outside lower left",
+            ncols=min(5, 2 * columns - 1),
+        )
         with written_whole(path) as temporary:
             figure.savefig(temporary, dpi=130)
 
 
 def _reliability(axes: Axes, label: str, calibration: Calibration) -> None:
     axes.set_visible(True)
+    axes.set_axisbelow(True)
     axes.set_title(f"{label}\nECE {100 * calibration.ece:.1f} %")
     filled = [of for of in calibration.bins if of.tokens]
     middles = [(of.low + of.high) / 2 for of in filled]
@@ -247,7 +252,7 @@ def _reliability(axes: Axes, label: str, calibration: Calibration) -> None:
         edgecolor=_GAP,
         hatch="////",
         linewidth=1.2,
-        label="from accuracy to mean confidence",
+        label="gap to mean confidence",
     )
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2, label="perfect")
     axes.set_xlim(0, 1)
@@ -257,15 +262,20 @@ def _reliability(axes: Axes, label: str, calibration: Calibration) -> None:
 
 def _shares(axes: Axes, calibration: Calibration) -> None:
     axes.set_visible(True)
+    axes.set_axisbelow(True)
     middles = [(of.low + of.high) / 2 for of in calibration.bins]
     shares = [of.tokens / calibration.tokens for of in calibration.bins]
     axes.bar(middles, shares, 0.94 / BINS, color=GREY, alpha=0.7)
-    for value, colour in ((calibration.confidence, _GAP), (calibration.accuracy, _ACCURACY)):
-        axes.axvline(value, color=colour, linewidth=1.6)
+    for value, colour, label in (
+        (calibration.accuracy, _ACCURACY, "accuracy of all"),
+        (calibration.confidence, _GAP, "mean confidence of all"),
+    ):
+        axes.axvline(value, color=colour, linewidth=1.6, label=label)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.tick_params(labelbottom=True)
 
 
+@quiet()
 def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="recipes.calibration",

@@ -1,7 +1,9 @@
 """Trained models in this process: what to call them, how to load them, and batches of a split."""
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -39,6 +41,20 @@ def named(checkpoints: Sequence[Path], labels: Sequence[str] | None) -> dict[str
     return result
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let fairseq, and torch under it, tell a user nothing that is not an error or a warning."""
+    level = logging.root.manager.disable
+    logging.disable(logging.INFO)  # fairseq sets the level of all loggers, to show everything
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'pin_memory' argument is set as true")
+            warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
+            yield
+    finally:
+        logging.disable(level)
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A model of fairseq, in float32 and without dropout, and the task that knows its data."""
@@ -62,9 +78,6 @@ def load(data: Path, checkpoint: Path, cpu: bool) -> Loaded:
 
     import fairseq_adv  # noqa: F401  (registers the task, mends the loading of checkpoints)
 
-    # fairseq's, and nothing that a user could mend.
-    warnings.filterwarnings("ignore", "'pin_memory' argument is set as true")
-    warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
     source_lang, target_lang = data_report(data)["languages"]
     changes = {
         "data": str(data / "bin"),

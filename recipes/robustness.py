@@ -30,10 +30,10 @@ from recipes.errors import RecipeError, run_main
 from recipes.evaluate import score
 from recipes.files import data_report, sentences, write_json, written_whole
 from recipes.generation import Hypothesis, best, detokenize, translate
-from recipes.model import load, named
-from recipes.noise import NOISES, noisy
+from recipes.model import load, named, quiet
+from recipes.noise import LETTERS, NOISES, noisy
 from recipes.perturbed_generation import KIND, perturbed_translations
-from recipes.plot import STYLE
+from recipes.plot import GREY, STYLE
 
 ROBUSTNESS = "robustness.json"
 PICTURE = "robustness.png"
@@ -41,6 +41,11 @@ CLEAN = "clean"
 RATES = (0.05, 0.1, 0.2)
 RADII = (1.0, 2.0, 4.0, 8.0)
 
+_STRENGTHS = {
+    "typos": f"% of the words of {LETTERS} letters and more",
+    "dropped words": "% of the words",
+    KIND: "radius, embedding units",
+}
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -268,12 +273,13 @@ def plot_robustness(measured: Sequence[Measured], title: str, path: Path) -> Non
         grid = figure.subplots(1, len(kinds), sharey=True, squeeze=False)
         for axes, kind in zip(grid.flat, kinds, strict=True):
             axes.set_title(kind.capitalize())
-            axes.set_xlabel("radius, embedding units" if kind == KIND else "% of the words")
+            axes.set_xlabel(_STRENGTHS[kind])
             for number, label in enumerate(labels):
                 _curve(axes, measured, kind, label, _COLOURS[number % len(_COLOURS)])
             axes.set_xlim(left=0)
         grid[0, 0].set_ylim(bottom=0)
         grid[0, 0].set_ylabel("BLEU")
+        grid[0, 0].plot([], color=GREY, linestyle="--", linewidth=1.2, label="clean source")
         handles, names = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower left", ncols=6)
         with written_whole(path) as temporary:
@@ -287,10 +293,11 @@ def _curve(axes: Axes, measured: Sequence[Measured], kind: str, label: str, colo
     scale = 1 if kind == KIND else 100
     x = [0.0, *(scale * strength for strength, _ in points)]
     y = [clean, *(bleu for _, bleu in points)]
-    axes.plot(x, y, marker="o", markersize=4, color=colour, label=label)
+    axes.plot(x, y, marker="o", markersize=4, color=colour, label=label, clip_on=False)
     axes.axhline(clean, color=colour, linestyle="--", linewidth=1.2, alpha=0.7)
 
 
+@quiet()
 def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="recipes.robustness",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 from pathlib import Path
@@ -220,12 +221,17 @@ def test_the_command_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.DEBUG)
     out = tmp_path / "out"
     arguments = [str(word_data), "--checkpoint", str(word_model), str(word_model), "--label", "A"]
     arguments += ["B", "--out", str(out), "--split", "valid", "--cpu"]
     monkeypatch.setattr(sys, "argv", ["recipes.calibration", *arguments])
     calibration._main()
+    assert not caplog.records  # fairseq's own are many
+    logging.getLogger("after").info("heard again")
+    assert len(caplog.records) == 1
     written = read_json(out / CALIBRATION, "")
     first, second = written["models"]
     assert (written["split"], first["label"], second["label"]) == ("valid", "A", "B")
