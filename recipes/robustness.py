@@ -112,13 +112,7 @@ def noisy_subwords(data: Path, split: str, kind: str, rate: float, seed: int) ->
 
     A sentence that the noise leaves alone has the subwords that it has in `data`.
     """
-    lang = data_report(data)["languages"][0]
-    raw = list(read_lines(data / "raw" / f"{split}.{lang}"))
-    subwords = list(read_lines(data / "bpe" / f"{split}.{lang}"))
-    if len(raw) != len(subwords):
-        raise RecipeError(
-            f"{data}: {split}.{lang} has {len(raw)} lines in raw, {len(subwords)} in bpe"
-        )
+    raw, subwords = _source(data, split)
     changed = {
         number: sentence
         for number, sentence in enumerate(noisy(raw, kind, rate, seed))
@@ -135,10 +129,18 @@ def prepared_otherwise(data: Path, split: str) -> int:
 
     None, but where a corpus comes with tokens of its own, made by another tokeniser.
     """
-    lang = data_report(data)["languages"][0]
-    ours = subwords_of(data)(list(read_lines(data / "raw" / f"{split}.{lang}")))
-    theirs = read_lines(data / "bpe" / f"{split}.{lang}")
-    return sum(a != b for a, b in zip(ours, theirs, strict=True))
+    raw, subwords = _source(data, split)
+    ours = subwords_of(data)(raw)
+    return sum(one != other for one, other in zip(ours, subwords, strict=True))
+
+
+def _source(data: Path, split: str) -> tuple[list[str], list[str]]:
+    """Return the raw source sentences of a split, and their subwords."""
+    file = f"{split}.{data_report(data)['languages'][0]}"
+    raw, subwords = (list(read_lines(data / stage / file)) for stage in ("raw", "bpe"))
+    if len(raw) != len(subwords):
+        raise RecipeError(f"{data}: {file} has {len(raw)} lines in raw, {len(subwords)} in bpe")
+    return raw, subwords
 
 
 def robustness(

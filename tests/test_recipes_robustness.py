@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.binarize import binarize
@@ -94,6 +94,7 @@ def test_dropped_words_by_hand() -> None:
     assert with_dropped_words("a b c", 1.0, Script(0.3, 0.8, 0.5)) == "b"
 
 
+@settings(deadline=None)
 @given(sentence=st.one_of(PLAIN, SENTENCES), rate=RATES, seed=SEEDS)
 def test_typos_touch_letters_of_words_long_enough_and_nothing_else(
     sentence: str, rate: float, seed: int
@@ -109,6 +110,7 @@ def test_typos_touch_letters_of_words_long_enough_and_nothing_else(
     assert [s for s in sentence if s.isspace()] == [s for s in changed if s.isspace()]
 
 
+@settings(deadline=None)
 @given(word=WORDS, seed=SEEDS)
 def test_a_typo_is_one_edit(word: str, seed: int) -> None:
     if not noise.has_room(word):
@@ -123,6 +125,7 @@ def test_a_typo_is_one_edit(word: str, seed: int) -> None:
     assert new in edits
 
 
+@settings(deadline=None)
 @given(sentence=PLAIN, rate=RATES, seed=SEEDS)
 def test_dropping_leaves_a_word_and_the_order(sentence: str, rate: float, seed: int) -> None:
     (changed,) = noisy([sentence], "dropped words", rate, seed)
@@ -131,6 +134,7 @@ def test_dropping_leaves_a_word_and_the_order(sentence: str, rate: float, seed: 
     assert all(word in words for word in left)  # each after the one before: `in` moves on
 
 
+@settings(deadline=None)
 @given(sentence=SENTENCES, seed=SEEDS)
 def test_no_noise_at_rate_0_and_in_every_word_at_1(sentence: str, seed: int) -> None:
     for kind in NOISES:
@@ -141,6 +145,7 @@ def test_no_noise_at_rate_0_and_in_every_word_at_1(sentence: str, seed: int) -> 
         assert (old != new) == (sum(sign.isalpha() for sign in old) >= LETTERS)
 
 
+@settings(deadline=None)
 @given(sentence=PLAIN, rates=st.tuples(RATES, RATES), seed=SEEDS)
 def test_what_a_lower_rate_does_a_higher_one_does_too(
     sentence: str, rates: tuple[float, float], seed: int
@@ -154,6 +159,7 @@ def test_what_a_lower_rate_does_a_higher_one_does_too(
     assert all(word in rest for word in few.split())
 
 
+@settings(deadline=None)
 @given(
     sentences=st.lists(PLAIN, min_size=2, max_size=5), seed=SEEDS, kind=st.sampled_from([*NOISES])
 )
@@ -326,6 +332,9 @@ def test_the_source_is_prepared_as_the_corpus_was(
     assert changed != lines
     (out / "bpe" / "test.de").write_text("\n".join(["foreign", *lines[1:]]) + "\n", "utf-8")
     assert prepared_otherwise(out, "test") == 1
+    (out / "bpe" / "test.de").write_text("\n".join(lines[1:]) + "\n", "utf-8")
+    with pytest.raises(RecipeError, match=r"test\.de has 5 lines in raw, 4 in bpe"):
+        noisy_subwords(out, "test", "typos", 0.3, 1)
 
 
 def test_escapes_dashes_and_lower_case_are_as_the_report_says(tmp_path: Path) -> None:
