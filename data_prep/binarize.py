@@ -24,6 +24,7 @@ def binarize(
     workers: int,
     splits: Iterable[str] = SPLITS,
     dictionary: Path | None = None,
+    target_dictionary: Path | None = None,
     joined: bool = True,
     size: int | None = None,
     tokens: int | None = None,
@@ -31,8 +32,10 @@ def binarize(
     """Fill ``directory`` with dictionaries and indexed data; fairseq's words go to ``log``.
 
     A dictionary has at most ``size`` entries, or all. If ``joined`` both languages have the same
-    one. It is a copy of ``dictionary`` or, if that is None, made of the words in train. The
-    progress bar knows how many ``tokens`` there are, ends of sentences among them.
+    one. It is a copy of ``dictionary`` or, if that is None, made of the words in train. If not
+    ``joined``, ``dictionary`` is the source's, and the target's is a copy of ``target_dictionary``
+    or made of train. The progress bar knows how many ``tokens`` there are, ends of sentences among
+    them.
     Raises DataPrepError with fairseq's last words if it fails.
     """
     command = [sys.executable, "-m", "fairseq_cli.preprocess"]
@@ -44,6 +47,8 @@ def binarize(
         command += ["--nwordssrc", str(size), "--nwordstgt", str(size)]
     if dictionary is not None:
         command += ["--srcdict", str(dictionary)]
+    if target_dictionary is not None:
+        command += ["--tgtdict", str(target_dictionary)]
     # fairseq cuts a file into as many parts as it has workers, and leaves the first part until all
     # others are done: of two parts only one is made at a time.
     parts = workers + 1 if workers > 1 else 1

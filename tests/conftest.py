@@ -7,7 +7,10 @@ import os
 # The models here are too small for a second thread to help. Before torch is imported:
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import random
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +64,51 @@ def texts(tmp_path: Path) -> Path:
 def no_fairseq(monkeypatch: pytest.MonkeyPatch) -> None:
     """data_prep without its slowest stage."""
     without_fairseq(monkeypatch)
+
+
+WORDS = {
+    "Haus": "house",
+    "Baum": "tree",
+    "Hund": "dog",
+    "Katze": "cat",
+    "Wasser": "water",
+    "Straße": "street",
+    "Fenster": "window",
+    "Garten": "garden",
+    "und": "and",
+    "da": "there",
+}
+
+
+@pytest.fixture(scope="session")
+def word_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of data_prep: a language that is translated word by word; 30 test sentences."""
+    directory = tmp_path_factory.mktemp("words")
+    rng = random.Random(1)
+    for split, size in (("train", 400), ("valid", 10), ("test", 30)):
+        chosen = [rng.sample(list(WORDS), rng.randint(2, 7)) for _ in range(size)]
+        for lang, words in (("de", WORDS.keys), ("en", WORDS.values)):
+            table = dict(zip(WORDS, words(), strict=True))
+            lines = [" ".join(table[word] for word in sentence) + " ." for sentence in chosen]
+            (directory / f"{split}.{lang}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    splits = [f"--{split}={directory / split}" for split in ("train", "valid", "test")]
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "data_prep", "files", *splits, "--out", directory / "data"),
+            *("--source-lang", "de", "--target-lang", "en", "--bpe-merges", "60"),
+        ],
+        check=True,
+    )
+    return directory / "data"
+
+
+@pytest.fixture(scope="session")
+def word_model(word_data: Path) -> Path:
+    """A checkpoint that translates `word_data` right."""
+    directory = word_data.parent / "words" / "checkpoints"
+    options = ["--max-update", "300", "--lr", "1e-2", "--max-tokens", "400"]
+    options += ["--encoder-normalize-before", "--decoder-normalize-before", "--disable-validation"]
+    training.run_training(
+        word_data / "bin", directory, *options, criterion="label_smoothed_cross_entropy"
+    )
+    return directory / "checkpoint_last.pt"

@@ -41,7 +41,12 @@ def stock(module: str, *arguments: object, cwd: Path, text: str = "") -> bytes:
 @pytest.fixture(scope="module")
 def original(clauses: Path, trained: Path) -> list[list[Hypothesis]]:
     """Four translations of each test sentence by the checkpoint itself."""
-    return translate(clauses / "bin", ("de", "en"), "test", 60, trained, 4, True)
+    return translate(clauses / "bin", ("de", "en"), "test", sources(clauses), trained, 4, True)
+
+
+def sources(clauses: Path) -> list[str]:
+    """The test set's source sentences in subwords."""
+    return (clauses / "bpe/test.de").read_text("utf-8").split("\n")[:-1]
 
 
 def assert_same(ours: list[list[Hypothesis]], theirs: list[list[Hypothesis]]) -> None:
@@ -149,7 +154,7 @@ def test_what_ctranslate2_does_not_know_is_left_out(
     assert left_out is not None and reason in left_out
     assert not (tmp_path / "model/ctranslate2").exists()
     ours = load_translator(tmp_path / "model", beam=2, threads=1, cpu=True, warn=print)
-    theirs = translate(clauses / "bin", ("de", "en"), "test", 60, checkpoint, 2, True)
+    theirs = translate(clauses / "bin", ("de", "en"), "test", sources(clauses), checkpoint, 2, True)
     raw = (clauses / "raw/test.de").read_bytes().splitlines(keepends=True)
     # Where a translation is cut off depends on the other sentences of its batch.
     ended = [i for i, found in enumerate(theirs) if all(h.tokens < MAX_LEN_B for h in found)]
