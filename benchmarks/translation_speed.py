@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 from data_prep.progress import progress
-from recipes.checkpoint import quiet_fairseq
 from recipes.export import export
 from recipes.files import sentences
+from recipes.model import quiet
 from recipes.model_folder import read_exported
 from recipes.scores import score
 from recipes.translate import load_translator
@@ -26,6 +26,7 @@ from recipes.translate import load_translator
 WEIGHTS = {"float32": None, "int8": "int8"}
 
 
+@quiet()
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description="Speed and BLEU of an exported model.")
@@ -34,7 +35,6 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, metavar="N")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N")
     args = parser.parse_args()
-    quiet_fairseq()
     with tempfile.TemporaryDirectory() as scratch:
         models = {}
         for weights, quantization in WEIGHTS.items():

@@ -1,7 +1,5 @@
 """Read a checkpoint of fairseq: what it is of, and after how many updates."""
 
-import logging
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,9 +53,3 @@ def load_state(path: Path) -> dict[str, Any]:
 
 def _updates(state: dict[str, Any]) -> int:
     return int(state["optimizer_history"][-1]["num_updates"])
-
-
-def quiet_fairseq() -> None:
-    """Keep off stderr what fairseq, and torch about fairseq, say to developers."""
-    logging.getLogger("fairseq").setLevel(logging.WARNING)
-    warnings.simplefilter("ignore", FutureWarning)

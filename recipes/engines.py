@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from recipes.errors import RecipeError
-from recipes.generation import MAX_LEN_A, MAX_LEN_B, Hypothesis
+from recipes.generation import MAX_LEN_A, MAX_LEN_B, Hypothesis, hypothesis_of
 from recipes.model_folder import CTRANSLATE2, MODEL
 
 ENGINES = ("ctranslate2", "fairseq")
@@ -66,19 +66,7 @@ class FairseqEngine:
         lengths = tokens.ne(source.pad()).sum(dim=1)
         sample = {"net_input": {"src_tokens": tokens, "src_lengths": lengths}}
         found = self._task.inference_step(self._generator, self._models, sample)
-        return [
-            [
-                Hypothesis(
-                    target.string(
-                        hypothesis["tokens"].cpu(), extra_symbols_to_ignore={target.eos()}
-                    ),
-                    float(hypothesis["score"]) / math.log(2),
-                    len(hypothesis["tokens"]),
-                )
-                for hypothesis in hypotheses
-            ]
-            for hypotheses in found
-        ]
+        return [[hypothesis_of(one, target) for one in hypotheses] for hypotheses in found]
 
 
 class CTranslate2Engine:

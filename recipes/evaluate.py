@@ -60,7 +60,7 @@ def evaluate(
         raise RecipeError(f"{checkpoint}: no such checkpoint")
     began = time.monotonic()
     prepared = Prepared.of(data)
-    if split_compounds and prepared.subword != "bpe":
+    if split_compounds and prepared.preparation.subword != "bpe":
         raise RecipeError(f"--split-compounds is for tokens, and {data} has none")
     source, reference = prepared.pairs(split)
     other = None if baseline is None else _translations(baseline, reference)
@@ -91,9 +91,9 @@ def evaluate(
         "lenpen": lenpen,
         "bleu_by_lenpen": {str(value): bleu for value, bleu in tuning.items()},
         "systems": {name: asdict(score(lines, reference)) for name, lines in systems.items()},
-        "signatures": signatures(reference, prepared.lower_cases),
+        "signatures": signatures(reference, prepared.preparation.lower_cases),
     }
-    if prepared.subword == "bpe":
+    if prepared.preparation.subword == "bpe":
         tokens = list(map(undo_bpe, chosen))
         expected = list(read_lines(data / "tok" / f"{split}.{prepared.languages[1]}"))
         scores["tokenized_bleu"] = tokenized_bleu(tokens, expected)

@@ -24,18 +24,18 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.versions import installed
-from recipes.checkpoint import load_state, quiet_fairseq
+from recipes.checkpoint import load_state
 from recipes.errors import RecipeError, run_main
 from recipes.evaluate import PLAIN_LENPEN
-from recipes.files import data_report, folder_written_whole
+from recipes.files import folder_written_whole
+from recipes.model import quiet
 from recipes.model_folder import (
     CTRANSLATE2,
     DESCRIPTION,
     MODEL,
-    SUBWORDS,
     Exported,
-    as_preparation,
 )
+from recipes.prepared import Prepared
 
 QUANTIZATIONS = ("int8", "int8_float32", "int8_float16", "int16", "float16", "bfloat16")
 _CRITERION = "label_smoothed_cross_entropy"
@@ -71,10 +71,8 @@ def export(
         raise RecipeError(
             f"{out}: not made by recipes.export, so it stays; move it or choose another --out"
         )
-    report = data_report(data)
-    languages = (report["languages"][0], report["languages"][1])
-    preparation = as_preparation(report["preparation"])
-    subwords = SUBWORDS[preparation.subword]
+    prepared = Prepared.of(data)
+    languages = prepared.languages
     try:
         state = load_state(checkpoint)
     except Exception as error:
@@ -84,13 +82,13 @@ def export(
     with folder_written_whole(out) as folder:
         for lang in languages:
             shutil.copyfile(data / "bin" / f"dict.{lang}.txt", folder / f"dict.{lang}.txt")
-        shutil.copyfile(data / "bpe" / subwords, folder / subwords)
+        shutil.copyfile(prepared.subwords_file, folder / prepared.subwords_file.name)
         _save(plain_state(state, languages), folder / MODEL)
         max_positions = _max_positions(folder, checkpoint, data)
         left_out = _convert(folder, languages, quantization)
         Exported(
             languages=languages,
-            preparation=preparation,
+            preparation=prepared.preparation,
             beam=beam,
             lenpen=lenpen,
             max_positions=max_positions,
@@ -233,6 +231,7 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:200]
 
 
+@quiet()
 def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="recipes.export",
@@ -270,7 +269,6 @@ def _main() -> None:
     args = parser.parse_args()
     if args.beam < 1:
         raise RecipeError(f"--beam {args.beam}: allowed is 1, 2, 3, ...")
-    quiet_fairseq()
     quantization = None if args.quantization == "none" else args.quantization
     left_out = export(
         args.data,

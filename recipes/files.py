@@ -13,6 +13,7 @@ from recipes.errors import RecipeError
 
 # What there is in a directory of results.
 LOG = "training.log"
+CHECKPOINTS = "checkpoints"
 SCORES = "scores.json"
 TRANSLATIONS = "translations.tsv"
 SUMMARY = "summary.json"

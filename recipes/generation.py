@@ -1,13 +1,15 @@
 """Translate a binarised split by fairseq-generate, in several processes, and read it back."""
 
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sacremoses import MosesDetokenizer
 
@@ -190,6 +192,20 @@ def _same(text: str, binary: str) -> bool:
     )
     return len(ours) == len(theirs) and all(
         word in (known, "<unk>") for known, word in zip(ours, theirs, strict=True)
+    )
+
+
+def hypothesis_of(found: Mapping[str, Any], dictionary: Any) -> Hypothesis:
+    """Return what fairseq's search, unnormalized, has found.
+
+    :param found: a hypothesis of `SequenceGenerator`.
+    :param dictionary: fairseq's, of the target.
+    """
+    ends = {dictionary.eos()}
+    return Hypothesis(
+        text=dictionary.string(found["tokens"].cpu(), extra_symbols_to_ignore=ends),
+        log_probability=float(found["score"] / math.log(2)),  # as fairseq-generate prints it
+        tokens=len(found["tokens"]),
     )
 
 

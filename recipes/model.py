@@ -11,10 +11,9 @@ from typing import Any
 
 from data_prep.progress import progress
 from recipes.errors import RecipeError
-from recipes.files import data_report
+from recipes.files import CHECKPOINTS, data_report
+from recipes.generation import MAX_TOKENS
 
-CHECKPOINTS = "checkpoints"  # our recipes' directory of them, in a directory of results
-MAX_TOKENS = 4000  # per batch, padding included: that of recipes.generation
 _SHOWN_IDS = 10
 
 
@@ -50,6 +49,7 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'pin_memory' argument is set as true")
             warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
+            warnings.simplefilter("ignore", FutureWarning)
             yield
     finally:
         logging.disable(level)

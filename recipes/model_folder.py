@@ -1,18 +1,17 @@
 """An exported model: what lies in its folder, and what its model.json tells."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.preparation import Limits, Preparation
+from data_prep.preparation import Preparation
 from recipes.errors import RecipeError
 from recipes.files import read_json, write_json
+from recipes.prepared import as_preparation
 
 MODEL = "model.pt"
 CTRANSLATE2 = "ctranslate2"
 DESCRIPTION = "model.json"
-SUBWORDS = {"bpe": "codes", "sentencepiece": "sentencepiece.model"}
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,6 @@ class Exported:
     def write(self, folder: Path) -> None:
         """Write model.json."""
         write_json(asdict(self), folder / DESCRIPTION)
-
-
-def as_preparation(values: Mapping[str, Any]) -> Preparation:
-    """Return a preparation as it was before it was written as JSON."""
-    limits = values["limits"]
-    return Preparation(**{**values, "limits": limits and Limits(**limits)})
 
 
 def read_exported(folder: Path) -> Exported:

@@ -5,12 +5,11 @@ beams. So it is enough to perturb the words in that one pass: all hypotheses of 
 step, are of the same perturbed source. The target side, what the model has said so far, is clean.
 """
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from recipes.errors import RecipeError
-from recipes.generation import Hypothesis
+from recipes.generation import MAX_LEN_A, MAX_LEN_B, Hypothesis, hypothesis_of
 from recipes.model import Loaded, batches
 from recipes.noise import seed_of
 
@@ -61,10 +60,12 @@ def perturbed_translations(
 
     from fairseq_adv.embedding_hooks import UnsupportedModel
 
-    # As in recipes.generation.
-    search = GenerationConfig(beam=beam, nbest=beam, unnormalized=True, max_len_a=2.0, max_len_b=50)
+    search = GenerationConfig(
+        beam=beam, nbest=beam, unnormalized=True, max_len_a=MAX_LEN_A, max_len_b=MAX_LEN_B
+    )
     loaded.model.prepare_for_inference_(Namespace(generation=search))
     generator = loaded.task.build_generator([loaded.model], search)
+    dictionary = loaded.task.target_dictionary
     found: dict[int, list[Hypothesis]] = {}
     norms: list[float] = []
     for sample in batches(loaded, split, what):
@@ -76,7 +77,7 @@ def perturbed_translations(
         generator.model.forward_encoder = lambda _, encoded=encoded: [encoded]
         translated = loaded.task.inference_step(generator, [loaded.model], sample)
         for number, hypotheses in zip(sample["id"].tolist(), translated, strict=True):
-            found[number] = [_hypothesis(loaded, one) for one in hypotheses]
+            found[number] = [hypothesis_of(one, dictionary) for one in hypotheses]
     return [found[number] for number in range(len(found))], sum(norms) / len(norms)
 
 
@@ -100,12 +101,3 @@ def _encode(
     norms = (embeddings * is_word.unsqueeze(-1)).norm(dim=(1, 2)).tolist()
     with torch.no_grad(), perturbed_embeddings(model, {"source": delta}):
         return model.encoder(*source), norms
-
-
-def _hypothesis(loaded: Loaded, found: dict[str, Any]) -> Hypothesis:
-    target = loaded.task.target_dictionary
-    return Hypothesis(
-        text=target.string(found["tokens"], extra_symbols_to_ignore={target.eos()}),
-        log_probability=float(found["score"] / math.log(2)),
-        tokens=len(found["positional_scores"]),
-    )

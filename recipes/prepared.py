@@ -1,13 +1,23 @@
 """What evaluation reads of a directory that data_prep made: sentences, and how they are written."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from data_prep.bpe import segmenter
 from data_prep.lines import read_lines
+from data_prep.parallel import LineFunction
+from data_prep.pieces import piece_encoder
+from data_prep.preparation import Limits, Preparation
+from data_prep.text import clean_line, strip_line
+from data_prep.tokenization import tokenizer
 from recipes.errors import RecipeError
 from recipes.files import data_report, sentences
 from recipes.generation import detokenize
+
+SUBWORDS = {"bpe": "codes", "sentencepiece": "sentencepiece.model"}
+"""The file that says how words are cut, by the kind of subword."""
 
 
 @dataclass(frozen=True)
@@ -15,22 +25,18 @@ class Prepared:
     """A corpus in a directory that data_prep made.
 
     :param languages: source, target.
-    :param subword: how words are cut, `bpe` or `sentencepiece`.
-    :param lower_cases: whether the corpus is in lower case.
     """
 
     data: Path
     languages: tuple[str, str]
-    subword: str
-    lower_cases: bool
+    preparation: Preparation
 
     @staticmethod
     def of(data: Path) -> "Prepared":
         """Read it from the report of a directory made by data_prep."""
         report = data_report(data)
         source, target = report["languages"]
-        preparation = report["preparation"]
-        return Prepared(data, (source, target), preparation["subword"], preparation["lower_cases"])
+        return Prepared(data, (source, target), as_preparation(report["preparation"]))
 
     def pairs(self, split: str) -> tuple[list[str], list[str]]:
         """Return the raw sentences of both languages. Raises RecipeError unless they are pairs."""
@@ -48,4 +54,32 @@ class Prepared:
 
     def plain(self, subwords: Iterable[str]) -> list[str]:
         """Return the plain text of translations in subwords."""
-        return detokenize(subwords, self.languages[1], self.subword)
+        return detokenize(subwords, self.languages[1], self.preparation.subword)
+
+    @property
+    def subwords_file(self) -> Path:
+        """The file that says how words are cut."""
+        return self.data / "bpe" / SUBWORDS[self.preparation.subword]
+
+
+def as_preparation(values: Mapping[str, Any]) -> Preparation:
+    """Return a preparation as it was before it was written as JSON."""
+    limits = values["limits"]
+    return Preparation(**{**values, "limits": limits and Limits(**limits)})
+
+
+def preparer(preparation: Preparation, lang: str, subwords: Path) -> LineFunction:
+    """Return a function from raw sentences to subwords joined by spaces, as in a corpus.
+
+    :param subwords: see `SUBWORDS`.
+    """
+    repair = clean_line if preparation.repairs else strip_line
+    if preparation.subword == "bpe":
+        tokenize, segment = tokenizer(lang, preparation), segmenter(subwords)
+    else:
+        tokenize, segment = list, piece_encoder(subwords, preparation.lower_cases)
+
+    def prepare(lines: list[str]) -> list[str]:
+        return segment(tokenize([repair(line, {}) for line in lines]))
+
+    return prepare

@@ -19,21 +19,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data_prep.binarize import binarize
-from data_prep.bpe import segmenter
 from data_prep.lines import open_for_writing, read_lines
-from data_prep.parallel import LineFunction
-from data_prep.pieces import piece_encoder
-from data_prep.preparation import Preparation
 from data_prep.stages import say
-from data_prep.tokenization import tokenizer
 from recipes.errors import RecipeError, run_main
-from recipes.evaluate import score
-from recipes.files import data_report, sentences, write_json, written_whole
-from recipes.generation import Hypothesis, best, detokenize, translate
+from recipes.files import write_json, written_whole
+from recipes.generation import Hypothesis, best, translate
 from recipes.model import load, named, quiet
 from recipes.noise import LETTERS, NOISES, noisy
 from recipes.perturbed_generation import KIND, perturbed_translations
 from recipes.plot import GREY, STYLE
+from recipes.prepared import Prepared, preparer
+from recipes.scores import score, signatures
 
 ROBUSTNESS = "robustness.json"
 PICTURE = "robustness.png"
@@ -69,24 +65,19 @@ class Measured:
     chrf_difference: float = 0.0
 
 
-def subwords_of(data: Path) -> LineFunction:
-    """Return a function from raw source sentences to subwords, as in the making of `data`."""
-    report = data_report(data)
-    preparation = Preparation(**{**report["preparation"], "limits": None})  # limits are for train
-    if preparation.subword == "sentencepiece":
-        return piece_encoder(data / "bpe" / "sentencepiece.model", preparation.lower_cases)
-    tokenize = tokenizer(report["languages"][0], preparation)
-    cut = segmenter(data / "bpe" / "codes")
-    return lambda lines: cut(tokenize(lines))
+def prepare(prepared: Prepared, sentences: Sequence[str]) -> list[str]:
+    """Return raw source sentences in subwords, as in the making of the corpus."""
+    function = preparer(prepared.preparation, prepared.languages[0], prepared.subwords_file)
+    return function(list(sentences))
 
 
 @contextmanager
-def binarised(data: Path, split: str, source: Sequence[str]) -> Iterator[Path]:
-    """Yield a directory for fairseq-generate: a split of `data` with another source side.
+def binarised(prepared: Prepared, split: str, source: Sequence[str]) -> Iterator[Path]:
+    """Yield a directory for fairseq-generate: a split of the corpus with another source side.
 
     :param source: its subwords, a line for each sentence.
     """
-    source_lang, target_lang = data_report(data)["languages"]
+    data, (source_lang, target_lang) = prepared.data, prepared.languages
     with TemporaryDirectory(prefix="recipes-") as scratch:
         texts, directory = Path(scratch, "bpe"), Path(scratch, "bin")
         texts.mkdir()
@@ -107,39 +98,41 @@ def binarised(data: Path, split: str, source: Sequence[str]) -> Iterator[Path]:
         yield directory
 
 
-def noisy_subwords(data: Path, split: str, kind: str, rate: float, seed: int) -> list[str]:
+def noisy_subwords(prepared: Prepared, split: str, kind: str, rate: float, seed: int) -> list[str]:
     """Return the subwords of a split's source with noise in its raw sentences.
 
-    A sentence that the noise leaves alone has the subwords that it has in `data`.
+    A sentence that the noise leaves alone has the subwords that it has in the corpus.
     """
-    raw, subwords = _source(data, split)
+    raw, subwords = _source(prepared, split)
     changed = {
         number: sentence
         for number, sentence in enumerate(noisy(raw, kind, rate, seed))
         if sentence != raw[number]
     }
-    encoded = subwords_of(data)(list(changed.values()))
+    encoded = prepare(prepared, list(changed.values()))
     for number, line in zip(changed, encoded, strict=True):
         subwords[number] = line
     return subwords
 
 
-def prepared_otherwise(data: Path, split: str) -> int:
-    """Return how many clean source sentences of a split `subwords_of` prepares otherwise.
+def prepared_otherwise(prepared: Prepared, split: str) -> int:
+    """Return how many clean source sentences of a split `prepare` prepares otherwise.
 
     None, but where a corpus comes with tokens of its own, made by another tokeniser.
     """
-    raw, subwords = _source(data, split)
-    ours = subwords_of(data)(raw)
+    raw, subwords = _source(prepared, split)
+    ours = prepare(prepared, raw)
     return sum(one != other for one, other in zip(ours, subwords, strict=True))
 
 
-def _source(data: Path, split: str) -> tuple[list[str], list[str]]:
+def _source(prepared: Prepared, split: str) -> tuple[list[str], list[str]]:
     """Return the raw source sentences of a split, and their subwords."""
-    file = f"{split}.{data_report(data)['languages'][0]}"
-    raw, subwords = (list(read_lines(data / stage / file)) for stage in ("raw", "bpe"))
+    file = f"{split}.{prepared.languages[0]}"
+    raw, subwords = list(read_lines(prepared.data / "raw" / file)), prepared.subwords(split)
     if len(raw) != len(subwords):
-        raise RecipeError(f"{data}: {file} has {len(raw)} lines in raw, {len(subwords)} in bpe")
+        raise RecipeError(
+            f"{prepared.data}: {file} has {len(raw)} lines in raw, {len(subwords)} in bpe"
+        )
     return raw, subwords
 
 
@@ -163,11 +156,9 @@ def robustness(
     :param rates: of typos and of dropped words, 0 to 1.
     :param radii: l2 norms of a sentence's perturbation, in embedding units.
     """
-    report = data_report(data)
-    source_lang, target_lang = report["languages"]
-    languages = (source_lang, target_lang)
-    reference = sentences(data, split, target_lang)
-    otherwise = prepared_otherwise(data, split)
+    prepared = Prepared.of(data)
+    _, reference = prepared.pairs(split)
+    otherwise = prepared_otherwise(prepared, split)
     if otherwise:
         say(
             f"{otherwise} of {len(reference)} sentences of {split} have other tokens in {data} than"
@@ -179,8 +170,7 @@ def robustness(
     def measured(
         label: str, noise: str, strength: float, found: list[list[Hypothesis]]
     ) -> Measured:
-        texts = detokenize(best(found, lenpen), target_lang, report["preparation"]["subword"])
-        scores = score(texts, reference)
+        scores = score(prepared.plain(best(found, lenpen)), reference)
         before = clean.get(label, scores)
         return Measured(
             label,
@@ -192,17 +182,21 @@ def robustness(
             scores.chrf - before.chrf,
         )
 
-    def translated(directory: Path, checkpoint: Path) -> list[list[Hypothesis]]:
-        return translate(directory, languages, split, len(reference), checkpoint, beam, cpu)
+    def translated(
+        directory: Path, source: Sequence[str], checkpoint: Path
+    ) -> list[list[Hypothesis]]:
+        return translate(directory, prepared.languages, split, source, checkpoint, beam, cpu)
 
+    clean_source = prepared.subwords(split)
     for label, checkpoint in checkpoints.items():
-        clean[label] = measured(label, CLEAN, 0.0, translated(data / "bin", checkpoint))
+        found = translated(data / "bin", clean_source, checkpoint)
+        clean[label] = measured(label, CLEAN, 0.0, found)
     for kind in NOISES:
         for rate in rates:
-            subwords = noisy_subwords(data, split, kind, rate, seed)
-            with binarised(data, split, subwords) as directory:
+            subwords = noisy_subwords(prepared, split, kind, rate, seed)
+            with binarised(prepared, split, subwords) as directory:
                 for label, checkpoint in checkpoints.items():
-                    found = translated(directory, checkpoint)
+                    found = translated(directory, subwords, checkpoint)
                     noised.append(measured(label, kind, rate, found))
     norms = {}
     for label, checkpoint in checkpoints.items():
@@ -230,6 +224,7 @@ def robustness(
                 for label, checkpoint in checkpoints.items()
             ],
             "measured": [asdict(one) for one in result],
+            "signatures": signatures(reference, prepared.preparation.lower_cases),
         },
         out / ROBUSTNESS,
     )

@@ -15,36 +15,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_prep.bpe import segmenter
 from data_prep.parallel import LineFunction, cores
-from data_prep.pieces import piece_encoder
 from data_prep.progress import progress
-from data_prep.text import clean_line, strip_line
-from data_prep.tokenization import tokenizer
-from recipes.checkpoint import quiet_fairseq
 from recipes.engines import ENGINES, CTranslate2Engine, Engine, FairseqEngine, batches
 from recipes.errors import RecipeError, run_main
 from recipes.generation import MAX_TOKENS, Hypothesis, best, detokenize
-from recipes.model_folder import CTRANSLATE2, SUBWORDS, Exported, read_exported
+from recipes.model import quiet
+from recipes.model_folder import CTRANSLATE2, read_exported
+from recipes.prepared import SUBWORDS, preparer
 
 _LINES_AT_A_TIME = 1000  # to choose from when batches of like length are made
-
-
-def preparer(model: Path, exported: Exported) -> LineFunction:
-    """Return a function from raw sentences to subwords joined by spaces, as in the corpus."""
-    preparation = exported.preparation
-    subwords = model / SUBWORDS[preparation.subword]
-    if preparation.subword == "bpe":
-        tokenize, segment = tokenizer(exported.languages[0], preparation), segmenter(subwords)
-    else:
-        tokenize, segment = list, piece_encoder(subwords, preparation.lower_cases)
-
-    repair = clean_line if preparation.repairs else strip_line
-
-    def prepare(lines: list[str]) -> list[str]:
-        return segment(tokenize([repair(line, {}) for line in lines]))
-
-    return prepare
 
 
 @dataclass(frozen=True)
@@ -139,7 +119,11 @@ def load_translator(
         loaded = CTranslate2Engine(model, beam, exported.max_positions[1], threads, cpu)
     return Translator(
         engine=loaded,
-        prepare=preparer(model, exported),
+        prepare=preparer(
+            exported.preparation,
+            exported.languages[0],
+            model / SUBWORDS[exported.preparation.subword],
+        ),
         target_lang=exported.languages[1],
         subword=exported.preparation.subword,
         lenpen=exported.lenpen if lenpen is None else lenpen,
@@ -153,6 +137,7 @@ def _warn(message: str) -> None:
     tqdm.write(f"recipes.translate: {message}", file=sys.stderr)
 
 
+@quiet()
 def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="recipes.translate",
@@ -187,7 +172,6 @@ def _main() -> None:
         value = getattr(args, option)
         if value is not None and value < 1:
             raise RecipeError(f"--{option.replace('_', '-')} {value}: allowed is 1, 2, 3, ...")
-    quiet_fairseq()
     translator = load_translator(
         args.model,
         engine=args.engine,

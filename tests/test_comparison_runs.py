@@ -21,9 +21,9 @@ from recipes.checkpoint import updates_of
 from recipes.comparison import run
 from recipes.comparison.contenders import contender
 from recipes.comparison.plan import Run, plan_run
-from recipes.comparison.run import CHECKPOINTS, at, finish, is_finished, job_of
+from recipes.comparison.run import at, finish, is_finished, job_of
 from recipes.errors import RecipeError
-from recipes.files import LOG, SCORES, write_json
+from recipes.files import CHECKPOINTS, LOG, SCORES, write_json
 from tests import training
 
 ROOT = Path(__file__).parents[1]

@@ -69,7 +69,7 @@ def test_stock_fairseq_generate_translates_as_the_original_does(
         *("--max-tokens", "4000", "--required-batch-size-multiple", "1"),
         cwd=tmp_path,
     )
-    assert_same(parse_hypotheses(output, 60), original)
+    assert_same(parse_hypotheses(output, sources(clauses)), original)
 
 
 def test_stock_fairseq_interactive_does_too(
@@ -79,7 +79,7 @@ def test_stock_fairseq_interactive_does_too(
     languages = ["--source-lang=de", "--target-lang=en"]
     options = [*SEARCH, *languages, "--buffer-size=60", "--max-tokens=4000"]
     output = stock("interactive", ".", "--path=model.pt", *options, cwd=exported, text=source)
-    assert_same(parse_hypotheses(output, 60), original)
+    assert_same(parse_hypotheses(output, sources(clauses)), original)
 
 
 def test_fairseqs_own_checkpoint_is_refused_by_stock_fairseq(clauses: Path, trained: Path) -> None:

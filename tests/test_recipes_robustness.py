@@ -17,22 +17,23 @@ from data_prep.binarize import binarize
 from data_prep.lines import read_lines
 from recipes import noise, robustness
 from recipes.errors import RecipeError
-from recipes.evaluate import score
 from recipes.files import read_json
 from recipes.generation import best, detokenize, translate
 from recipes.model import load
 from recipes.noise import LETTERS, NOISES, noisy, typo, with_dropped_words, with_typos
 from recipes.perturbed_generation import _encode, perturbation, perturbed_translations
+from recipes.prepared import Prepared
 from recipes.robustness import (
     PICTURE,
     ROBUSTNESS,
     Measured,
     binarised,
     noisy_subwords,
+    prepare,
     prepared_otherwise,
     robustness_table,
-    subwords_of,
 )
+from recipes.scores import score
 from tests import tiny
 from tests.data_prep_fixtures import prepare_files
 
@@ -268,7 +269,15 @@ def plain(found: Any) -> list[str]:
 
 @pytest.fixture(scope="module")
 def clean(word_data: Path, word_model: Path) -> list[Any]:
-    return translate(word_data / "bin", ("de", "en"), "test", 30, word_model, 3, True)
+    return translate(
+        word_data / "bin",
+        ("de", "en"),
+        "test",
+        Prepared.of(word_data).subwords("test"),
+        word_model,
+        3,
+        True,
+    )
 
 
 def test_radius_0_is_the_clean_translation(
@@ -298,8 +307,8 @@ def test_perturbed_translations_do_not_depend_on_the_batch(
 def test_rate_0_is_the_clean_split(word_data: Path) -> None:
     subwords = list(read_lines(word_data / "bpe" / "test.de"))
     for kind in NOISES:
-        assert noisy_subwords(word_data, "test", kind, 0.0, 1) == subwords
-    with binarised(word_data, "test", subwords) as directory:
+        assert noisy_subwords(Prepared.of(word_data), "test", kind, 0.0, 1) == subwords
+    with binarised(Prepared.of(word_data), "test", subwords) as directory:
         names = [path.name for path in (word_data / "bin").iterdir()]
         names = [name for name in names if name.startswith(("test.", "dict."))]
         assert len(names) == 6
@@ -322,19 +331,19 @@ def test_the_source_is_prepared_as_the_corpus_was(
     assert prepare_files(texts, out, *options) == 0
     for split in ("train", "test"):
         raw = list(read_lines(out / "raw" / f"{split}.de"))
-        assert subwords_of(out)(raw) == list(read_lines(out / "bpe" / f"{split}.de"))
-        assert prepared_otherwise(out, split) == 0
+        assert prepare(Prepared.of(out), raw) == list(read_lines(out / "bpe" / f"{split}.de"))
+        assert prepared_otherwise(Prepared.of(out), split) == 0
     lines = list(read_lines(out / "bpe" / "test.de"))
-    changed = noisy_subwords(out, "test", "typos", 0.3, 1)
+    changed = noisy_subwords(Prepared.of(out), "test", "typos", 0.3, 1)
     raw = list(read_lines(out / "raw" / "test.de"))
     noised = noisy(raw, "typos", 0.3, 1)
-    assert changed == subwords_of(out)(noised)
+    assert changed == prepare(Prepared.of(out), noised)
     assert changed != lines
     (out / "bpe" / "test.de").write_text("\n".join(["foreign", *lines[1:]]) + "\n", "utf-8")
-    assert prepared_otherwise(out, "test") == 1
+    assert prepared_otherwise(Prepared.of(out), "test") == 1
     (out / "bpe" / "test.de").write_text("\n".join(lines[1:]) + "\n", "utf-8")
     with pytest.raises(RecipeError, match=r"test\.de has 5 lines in raw, 4 in bpe"):
-        noisy_subwords(out, "test", "typos", 0.3, 1)
+        noisy_subwords(Prepared.of(out), "test", "typos", 0.3, 1)
 
 
 def test_escapes_dashes_and_lower_case_are_as_the_report_says(tmp_path: Path) -> None:
@@ -352,7 +361,7 @@ def test_escapes_dashes_and_lower_case_are_as_the_report_says(tmp_path: Path) ->
     (tmp_path / "report.json").write_text(json.dumps(report))
     (tmp_path / "bpe").mkdir()
     (tmp_path / "bpe" / "codes").write_text("#version: 0.2\na b</w>\n")
-    assert subwords_of(tmp_path)(["AB & A-B"]) == ["ab &@@ a@@ m@@ p@@ ; a @@@ -@@ @ b"]
+    assert prepare(Prepared.of(tmp_path), ["AB & A-B"]) == ["ab &@@ a@@ m@@ p@@ ; a @@@ -@@ @ b"]
 
 
 def test_a_dictionary_for_each_language(tmp_path: Path) -> None:
@@ -412,7 +421,7 @@ def test_from_noise_to_scores(
         assert (one["bleu_difference"] == 0) if harmless else (one["bleu_difference"] < -5)
     # Against fairseq-interactive's way, with no binarised files:
     raw = list(read_lines(word_data / "raw" / "test.de"))
-    pieces = subwords_of(word_data)(noisy(raw, "typos", 0.4, 3))
+    pieces = prepare(Prepared.of(word_data), noisy(raw, "typos", 0.4, 3))
     loaded = load(word_data, word_model, cpu=True)
     lines = translate_lines(loaded, pieces)
     assert found["typos", 0.4]["bleu"] == score(detokenize(lines, "en"), reference).bleu

@@ -25,8 +25,8 @@ from recipes.errors import RecipeError
 from recipes.evaluate import evaluate
 from recipes.files import TRANSLATIONS, read_table
 from recipes.generation import Hypothesis, best
-from recipes.model_folder import Exported
-from recipes.translate import Translator, load_translator, preparer
+from recipes.prepared import SUBWORDS, preparer
+from recipes.translate import Translator, load_translator
 
 ROOT = Path(__file__).parents[1]
 LENPENS = (0.0, 0.6, 1.0, 1.6)
@@ -195,8 +195,8 @@ def test_sentences_are_prepared_as_the_corpus_was(
     corpus = FilesCorpus("de", "en", prefixes, preparation=preparation)
     out = tmp_path / "out"
     Pipeline("files", corpus, preparation, Selection(None, None), out, 1).run()
-    exported = Exported(("de", "en"), preparation, 5, 1.0, (1024, 1024), "", 1, None, {})
-    prepared = preparer(out / "bpe", exported)(lines_of(texts / "test.de"))
+    prepare = preparer(preparation, "de", out / "bpe" / SUBWORDS[preparation.subword])
+    prepared = prepare(lines_of(texts / "test.de"))
     assert prepared == lines_of(out / "bpe/test.de")
 
 

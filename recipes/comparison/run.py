@@ -13,11 +13,10 @@ from recipes.checkpoint import updates_of
 from recipes.comparison.plan import Run
 from recipes.errors import RecipeError, run_main
 from recipes.evaluate import evaluate
-from recipes.files import LOG, SCORES, read_json
+from recipes.files import CHECKPOINTS, LOG, SCORES, read_json
 from recipes.pool import Job, updates_done
 from recipes.watch import watch
 
-CHECKPOINTS = "checkpoints"
 OUTPUT = "run.log"
 
 
