@@ -1,13 +1,12 @@
 """Multi30k, from copies of its files."""
 
 import gzip
-import lzma
 from pathlib import Path
 
 import pytest
 
 from data_prep.__main__ import main
-from tests.shared_data import shared
+from tests.shared_data import multi30k_archives
 
 NAMES = [f"{set_}.{lang}" for set_ in ("train", "val", "test_2016_flickr") for lang in ("de", "en")]
 
@@ -39,10 +38,7 @@ def test_a_copy_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 @pytest.mark.usefixtures("no_fairseq")
 def test_the_real_text(tmp_path: Path) -> None:
-    folder = shared("multi30k")
-    for name in NAMES:
-        with lzma.open(folder / f"{name}.xz") as stream:
-            (tmp_path / f"{name}.gz").write_bytes(gzip.compress(stream.read(), 1))
+    multi30k_archives(tmp_path)
     assert prepare(tmp_path, tmp_path / "out") == 0
     kept = [
         len((tmp_path / f"out/raw/{split}.en").read_text(encoding="utf-8").split("\n")) - 1

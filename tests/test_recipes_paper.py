@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import lzma
 import os
 import shlex
 import shutil
@@ -21,7 +19,7 @@ from recipes.paper.reported import TABLES
 from recipes.paper.runs import PaperRun, gain, over_runs
 from recipes.seeds import OverSeeds
 from tests import shell
-from tests.shared_data import shared
+from tests.shared_data import multi30k_archives
 from tests.test_recipes_training import parsed, training_words
 
 ROOT = Path(__file__).parents[1]
@@ -188,20 +186,12 @@ def test_wrong_variables(arguments: list[str], variables: dict[str, str], messag
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with both small corpora prepared, at tiny scale."""
-    folder = shared("multi30k")
     if shutil.which("apt-get") is None:
         pytest.skip("LibreOffice's help texts are downloaded with apt-get, which is not here")
     root = tmp_path_factory.mktemp("root")
     for name in ("fairseq_adv", "recipes", "data_prep"):
         (root / name).symlink_to(ROOT / name)
-    archives = []
-    for text in sorted(folder.glob("*.xz")):
-        if text.stem.rpartition(".")[0] in ("train", "val", "test_2016_flickr"):
-            if text.stem.endswith(".fr"):
-                continue
-            archives.append(root / f"{text.stem}.gz")
-            with lzma.open(text) as stream:
-                archives[-1].write_bytes(gzip.compress(stream.read(), 1))
+    archives = multi30k_archives(root)
     variables = {"ARCHIVE": " ".join(map(str, archives))}
     assert run(root, "recipes/multi30k-en-de.sh", "data", **variables).returncode == 0
     return root

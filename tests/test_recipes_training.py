@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import lzma
 import shlex
 import socket
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +16,7 @@ from fairseq import options
 
 from tests import shell, training
 from tests.data_prep_fixtures import tree
-from tests.shared_data import shared
+from tests.shared_data import multi30k_archives
 
 ROOT = Path(__file__).parents[1]
 RECIPES = [
@@ -305,24 +304,42 @@ def test_another_method_in_the_same_place(toy: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["salt", "transformer"])
-def test_a_recipe_from_archives_to_scores_at_tiny_scale(tmp_path: Path, method: str) -> None:
-    archives = []
-    for text in sorted(shared("multi30k").glob("*.xz")):
-        if text.stem.rpartition(".")[0] in ("train", "val", "test_2016_flickr"):
-            archives.append(tmp_path / f"{text.stem}.gz")
-            with lzma.open(text) as stream:
-                archives[-1].write_bytes(gzip.compress(stream.read(), 1))
-    variables = {"SCALE": "tiny", "GPUS": "0", "WORKERS": "2", "METHOD": method}
-    variables |= {"DATA": str(tmp_path / "data"), "OUT": str(tmp_path / "out")}
+def test_a_recipe_from_archives_to_a_translator_at_tiny_scale(tmp_path: Path) -> None:
+    """Plain training, then SALT against it, averaged, with all stages of evaluation."""
+    for name in ("fairseq_adv", "recipes", "data_prep"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    variables = {"SCALE": "tiny", "GPUS": "0", "WORKERS": "2"}
     variables |= {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
-    variables["ARCHIVE"] = " ".join(str(a) for a in archives if a.stem[-2:] in ("de", "en"))
-    status, said = shell.run("multi30k-en-de.sh", ROOT, **variables)
+    variables["ARCHIVE"] = " ".join(map(str, multi30k_archives(tmp_path)))
+    recipe = ("multi30k-en-de.sh", tmp_path)
+    status, said = shell.run(*recipe, **variables, METHOD="transformer")
     assert status == 0, said
-    scores = json.loads((tmp_path / "out/scores.json").read_text(encoding="utf-8"))
+    stages = ("data", "train", "score", "calibrate", "robustness", "export")
+    variables |= {"METHOD": "salt", "BASELINE": "transformer", "AVERAGE": "last-2"}
+    status, said = shell.run(*recipe, *stages, **variables)
+    assert status == 0, said
+    out = tmp_path / "results/multi30k-en-de-tiny/salt/seed-1"
+    scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
     assert scores["sentences"] == 602
     assert set(scores["systems"]["model"]) == {"bleu", "chrf", "ter", "length_ratio"}
-    before = tree(tmp_path / "out")
-    status, said = shell.run("multi30k-en-de.sh", ROOT, **variables)
-    assert status == 0 and said.count("already there") == 7, said
-    assert tree(tmp_path / "out") == before
+    assert scores["checkpoint"].endswith("average-last-2.pt")
+    assert 0 < scores["baseline"]["p"]["BLEU"] <= 1
+    calibration = json.loads((out / "calibration.json").read_text(encoding="utf-8"))
+    assert [model["label"] for model in calibration["models"]] == ["transformer", "salt"]
+    robustness = json.loads((out / "robustness.json").read_text(encoding="utf-8"))
+    clean = {one["model"]: one["bleu"] for one in robustness["measured"] if one["noise"] == "clean"}
+    assert clean["salt"] == pytest.approx(scores["systems"]["model"]["bleu"])
+    for picture in ("calibration.png", "robustness.png"):
+        assert (out / picture).read_bytes().startswith(b"\x89PNG")
+    raw = (tmp_path / "data/multi30k-en-de-tiny/raw/test.en").read_bytes()
+    translated = subprocess.run(
+        [sys.executable, "-m", "recipes.translate", out / "model", "--cpu"],
+        **{"input": raw, "stdout": subprocess.PIPE, "check": True, "cwd": ROOT},
+    ).stdout
+    assert translated.count(b"\n") == 602
+    before = tree(out)
+    status, said = shell.run(*recipe, *stages[:-1], **variables)
+    assert status == 0, said
+    for stage in ("train", "score", "calibrate", "robustness"):
+        assert f"{stage}: already there" in said
+    assert tree(out) == before
