@@ -229,7 +229,7 @@ def test_it_ends_with_scores(story: Story) -> None:
     scores: dict[str, Any] = json.loads((story.out / "scores.json").read_text())
     assert (scores["split"], scores["sentences"]) == ("test", 2)
     assert scores["checkpoint"].endswith("/fine-tuning/checkpoints/checkpoint_best.pt")
-    assert set(scores["systems"]["model"]) == {"bleu", "chrf", "length_ratio"}
+    assert set(scores["systems"]["model"]) == {"bleu", "chrf", "ter", "length_ratio"}
 
 
 def test_fine_tuning_begins_with_the_pretrained_weights(story: Story) -> None:
