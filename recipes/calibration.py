@@ -12,7 +12,6 @@ is. Bins of equally many tokens would be the other reading: their bounds differ 
 so that diagrams could not be laid side by side.
 """
 
-import argparse
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from matplotlib.ticker import PercentFormatter
 
 from recipes.errors import RecipeError, run_main
 from recipes.files import write_json, written_whole
-from recipes.model import Loaded, batches, load, named, quiet
+from recipes.model import Loaded, batches, load, models_parser, named, quiet
 from recipes.plot import GREY, STYLE
 
 if TYPE_CHECKING:
@@ -277,29 +276,11 @@ def _shares(axes: Axes, calibration: Calibration) -> None:
 
 @quiet()
 def _main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="recipes.calibration",
-        description="Measure how well a model's confidence in a token agrees with its accuracy.",
+    parser = models_parser(
+        "recipes.calibration",
+        "Measure how well a model's confidence in a token agrees with its accuracy.",
+        f"{CALIBRATION} and {DIAGRAM}",
     )
-    parser.add_argument("data", type=Path, metavar="DATA", help="directory made by data_prep")
-    parser.add_argument(
-        "--checkpoint", type=Path, nargs="+", required=True, metavar="FILE", help="of one or more"
-    )
-    parser.add_argument(
-        "--label",
-        nargs="+",
-        metavar="NAME",
-        help="what to call each checkpoint (default: the name of its directory of results)",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help=f"where {CALIBRATION} and {DIAGRAM} go",
-    )
-    parser.add_argument("--split", default="test", help="(default: %(default)s)")
-    parser.add_argument("--cpu", action="store_true", help="stay on the CPU")
     args = parser.parse_args()
     found = calibrate(
         args.data,

@@ -1,5 +1,6 @@
 """Trained models in this process: what to call them, how to load them, and batches of a split."""
 
+import argparse
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,30 @@ from recipes.files import CHECKPOINTS, data_report
 from recipes.generation import MAX_TOKENS
 
 _SHOWN_IDS = 10
+
+
+def models_parser(program: str, description: str, results: str) -> argparse.ArgumentParser:
+    """Return a parser of what all that compares models has in common.
+
+    :param results: the files that it writes.
+    """
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument("data", type=Path, metavar="DATA", help="directory made by data_prep")
+    parser.add_argument(
+        "--checkpoint", type=Path, nargs="+", required=True, metavar="FILE", help="of one or more"
+    )
+    parser.add_argument(
+        "--label",
+        nargs="+",
+        metavar="NAME",
+        help="what to call each checkpoint (default: the name of its directory of results)",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help=f"where {results} go"
+    )
+    parser.add_argument("--split", default="test", help="(default: %(default)s)")
+    parser.add_argument("--cpu", action="store_true", help="stay on the CPU")
+    return parser
 
 
 def named(checkpoints: Sequence[Path], labels: Sequence[str] | None) -> dict[str, Path]:

@@ -5,7 +5,6 @@ in a random direction. The reference stays; BLEU and chrF are compared with thos
 All models meet the same noise (see `recipes.noise` and `recipes.perturbed_generation`).
 """
 
-import argparse
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from data_prep.stages import say
 from recipes.errors import RecipeError, run_main
 from recipes.files import write_json, written_whole
 from recipes.generation import Hypothesis, best, translate
-from recipes.model import load, named, quiet
+from recipes.model import load, models_parser, named, quiet
 from recipes.noise import LETTERS, NOISES, noisy
 from recipes.perturbed_generation import KIND, perturbed_translations
 from recipes.plot import GREY, STYLE
@@ -296,28 +295,11 @@ def _curve(axes: Axes, measured: Sequence[Measured], kind: str, label: str, colo
 
 @quiet()
 def _main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="recipes.robustness",
-        description="Translate a split with noise in its source, and compare with clean source.",
+    parser = models_parser(
+        "recipes.robustness",
+        "Translate a split with noise in its source, and compare with clean source.",
+        f"{ROBUSTNESS} and {PICTURE}",
     )
-    parser.add_argument("data", type=Path, metavar="DATA", help="directory made by data_prep")
-    parser.add_argument(
-        "--checkpoint", type=Path, nargs="+", required=True, metavar="FILE", help="of one or more"
-    )
-    parser.add_argument(
-        "--label",
-        nargs="+",
-        metavar="NAME",
-        help="what to call each checkpoint (default: the name of its directory of results)",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help=f"where {ROBUSTNESS} and {PICTURE} go",
-    )
-    parser.add_argument("--split", default="test", help="(default: %(default)s)")
     parser.add_argument(
         "--seed", type=int, default=1, metavar="N", help="of the noise (default: %(default)s)"
     )
@@ -347,7 +329,6 @@ def _main() -> None:
         metavar="X",
         help="length penalty: above 1 favours long translations (default: %(default)s)",
     )
-    parser.add_argument("--cpu", action="store_true", help="stay on the CPU")
     args = parser.parse_args()
     if args.beam < 1:
         raise RecipeError(f"--beam {args.beam}: allowed is 1, 2, 3, ...")
