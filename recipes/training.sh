@@ -45,7 +45,7 @@ tiny() {
     --decoder-layers 1 --decoder-embed-dim 64 --decoder-ffn-embed-dim 128
     --encoder-attention-heads 2 --decoder-attention-heads 2
   )
-  optimisation+=(--warmup-updates 20)
+  optimisation+=(--warmup-updates 20 --log-interval 10)
 }
 
 # check NAME VALUE PATTERN ALLOWED

@@ -18,6 +18,7 @@ from recipes.paper import study, tables
 from recipes.paper.reported import TABLES
 from recipes.paper.runs import PaperRun, gain, over_runs
 from recipes.seeds import OverSeeds
+from recipes.training_log import column, read_log
 from tests import shell
 from tests.shared_data import multi30k_archives
 from tests.test_recipes_training import parsed, training_words
@@ -242,10 +243,7 @@ def test_the_study_at_tiny_scale(root: Path) -> None:
     assert len(found["points"]) == 3 * 2 * 2
     assert all(point["bleu"]["by_seed"].keys() == {"1"} for point in found["points"])
     assert (out / "multi30k-en-de-tiny.png").read_bytes().startswith(b"\x89PNG")
-    log = root / "results/multi30k-en-de-tiny/salt,--norm=l2,--epsilon=0.1,--ascent-step-size=0.1"
-    norms = [
-        float(json.loads(line[line.index("{") :])["delta_norm"])
-        for line in (log / "seed-1/training.log").read_text("utf-8").splitlines()
-        if '"delta_norm": "' in line and '"num_updates"' in line
-    ]
-    assert norms and norms[-1] == pytest.approx(0.1, abs=0.002)  # on the rim
+    run_directory = "salt,--norm=l2,--epsilon=0.1,--ascent-step-size=0.1/seed-1"
+    log = read_log(root / "results/multi30k-en-de-tiny" / run_directory / "training.log")
+    _, norms = column(log.train, "delta_norm")
+    assert norms[-1] == pytest.approx(0.1, abs=0.002)  # on the rim
