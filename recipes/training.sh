@@ -37,15 +37,15 @@ source "${BASH_SOURCE[0]%/*}/job.sh"
 tiny() {
   selection=(--max-words 12 --train-pairs 400 --bpe-merges 400)
   batch_tokens=2000
-  updates=60
-  every=20
+  updates=120
+  every=30
   model=(
     --arch transformer
     --encoder-layers 1 --encoder-embed-dim 64 --encoder-ffn-embed-dim 128
     --decoder-layers 1 --decoder-embed-dim 64 --decoder-ffn-embed-dim 128
     --encoder-attention-heads 2 --decoder-attention-heads 2
   )
-  optimisation+=(--warmup-updates 20 --log-interval 10)
+  optimisation+=(--lr 5e-3 --warmup-updates 40 --dropout 0.1 --log-interval 10) # learns something
 }
 
 # check NAME VALUE PATTERN ALLOWED

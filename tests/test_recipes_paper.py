@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sacrebleu
 
-from recipes.files import write_json
+from recipes.files import TRANSLATIONS, read_table, write_json
 from recipes.paper import study, tables
 from recipes.paper.reported import TABLES
 from recipes.paper.runs import PaperRun, gain, over_runs
@@ -217,10 +218,19 @@ def test_a_table_at_tiny_scale(root: Path, table: str) -> None:
     found = json.loads((out / "table.json").read_text("utf-8"))
     assert found["missing"] == []
     assert set(found["rows"]) == {"libreoffice-help-de-en-tiny", "multi30k-en-de-tiny"}
-    for rows in found["rows"].values():
+    for name, rows in found["rows"].items():
         assert [row["method"] for row in rows] == ["transformer", "salt"]
         plain, salt = (row["sacrebleu"]["by_seed"] for row in rows)
         assert plain.keys() == salt.keys() == {"1", "2"}
+        for method, of_method in (("transformer", plain), ("salt", salt)):
+            for seed, bleu in of_method.items():
+                lines = read_table(root / "results" / name / method / f"seed-{seed}" / TRANSLATIONS)
+                texts, references = (
+                    [line[column] for line in lines] for column in ("translation", "reference")
+                )
+                expected = sacrebleu.corpus_bleu(texts, [references]).score
+                assert bleu == pytest.approx(expected)
+                assert bleu > (1 if name.startswith("multi30k") else 0)  # it has learnt something
         gains = rows[1]["gain"]["by_seed"]
         scored = rows[1]["bleu"]["by_seed"]["1"] - rows[0]["bleu"]["by_seed"]["1"]
         assert gains["1"] == pytest.approx(scored)

@@ -127,7 +127,8 @@ def plot(table: PaperTable, rows: dict[str, list[Row]], path: Path) -> None:
         for axes, (name, of_name) in zip(panels, rows.items(), strict=True):
             _panel(axes, of_name)
             axes.set_title(name)
-        panels[0].legend(loc="upper left", bbox_to_anchor=(0, -0.12), ncols=2)
+        handles = panels[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower left", ncols=2)
         with written_whole(path) as temporary:
             figure.savefig(temporary, dpi=130)
 
