@@ -153,7 +153,9 @@ def _panel(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_yticks(range(len(rows)), [label_of(row.method) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
+    left = 0.0
     if reported:  # the differences are small beside the scores
         low, high = min(reported), max(reported)
-        axes.set_xlim(max(0.0, low - 0.6 * (high - low) - 0.5), high + 0.1 * (high - low) + 0.2)
-    axes.set_xlabel("BLEU (the axis does not begin at 0)")
+        left = max(0.0, low - 0.6 * (high - low) - 0.5)
+        axes.set_xlim(left, high + 0.1 * (high - low) + 0.2)
+    axes.set_xlabel("BLEU (the axis does not begin at 0)" if left else "BLEU")
