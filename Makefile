@@ -25,7 +25,7 @@ $(ENVIRONMENT): requirements.txt
 	@recipes/environment.sh $(VENV)
 	@touch $@
 
-demo: $(ENVIRONMENT) ## corpus, BPE, training, translation, scores, a plot (METHOD=, CORPUS=, ARCHIVE=)
+demo: $(ENVIRONMENT) ## corpus, BPE, training, scores, a plot, a translator (METHOD=, CORPUS=, ARCHIVE=)
 	@PYTHON=python METHOD="$(METHOD)" CORPUS="$(CORPUS)" ARCHIVE="$(ARCHIVE)" recipes/demo.sh
 
 # What is set on make's command line is in the recipe's environment: see its header.

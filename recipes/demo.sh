@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main job, end to end: trains a small translation model against an adversary on a real corpus,
-# LibreOffice's help texts, and scores it. Run it from the root of the repository.
+# LibreOffice's help texts, scores it and exports it. Run it from the root of the repository.
 #
 #   METHOD  salt (default), adv, vat, freeat, freelb, smart, rdrop or simcut; or transformer, plain
 #           training. Model, data, optimisation and number of updates are the same for all.
