@@ -21,6 +21,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.models import distributed_fairseq_model
 from fairseq.models.ema.ema import EMA
 from fairseq.tasks import FairseqTask
+from fairseq.trainer import Trainer
 from omegaconf import AnyNode, DictConfig, ListConfig
 from omegaconf.base import ContainerMetadata, Metadata
 
@@ -29,6 +30,7 @@ def apply() -> None:
     """Apply every patch. Calling it again does nothing."""
     for patch in (
         keep_the_last_batch,
+        leave_out_empty_batches,
         load_checkpoints,
         data_parallel_on_cpu,
         average_convolutional_models,
@@ -64,6 +66,25 @@ def keep_the_last_batch() -> None:
         return batches if kept == len(indices) else [*batches, indices[kept:]]
 
     data_utils.batch_by_size = keeping_all
+
+
+def leave_out_empty_batches() -> None:
+    """Divide an update's gradient by what it is a gradient of, when data have run out.
+
+    A worker that has fewer batches than others gets empty ones, and so does the end of FreeAT's
+    last group. In an update with `--update-freq` above 1 that has such a batch beside others,
+    `Trainer.train_step` counts the sentences of the batch that stands in for it, or, if it is the
+    last, none at all: the gradient is then divided by 1, and the update huge. Such batches are left
+    out; only of an update that has no others one is kept, for its part in communication. Test:
+    test_an_empty_batch_among_others_changes_nothing.
+    """
+    train_step = Trainer.train_step
+
+    @functools.wraps(train_step)
+    def of_data(self: Trainer, samples: Any, *args: Any, **kwargs: Any) -> Any:
+        return train_step(self, [s for s in samples if s] or samples[:1], *args, **kwargs)
+
+    Trainer.train_step = of_data
 
 
 def load_checkpoints() -> None:

@@ -12,16 +12,9 @@ from fairseq.optim.adam import FairseqAdam
 
 from tests import training
 from tests.method_table import ROWS, Row, every_method
+from tests.updates import options_of
 
 ACCUMULATED = ("--update-freq", "2", "--max-tokens", "40", "--max-update", "9")
-
-
-def options_of(row: Row) -> list[str]:
-    """The row's options as on the command line."""
-    return [
-        *(f"--{name.replace('_', '-')}={value}" for name, value in row.options.items()),
-        *row.training,
-    ]
 
 
 class Killed(BaseException):

@@ -28,8 +28,8 @@ MODEL = [
 ]
 
 
-def make_data(folder: Path, sizes: dict[str, int]) -> Path:
-    """Binarised pairs of a toy language: the target is the source in reverse."""
+def make_data(folder: Path, sizes: dict[str, int], words: tuple[int, int] = (1, 7)) -> Path:
+    """Binarised pairs of a toy language, of so many words: the target is the source in reverse."""
     rng = random.Random(1)
     for split, size in sizes.items():
         with (
@@ -37,9 +37,9 @@ def make_data(folder: Path, sizes: dict[str, int]) -> Path:
             open(folder / f"{split}.b", "w", encoding="utf-8") as target,
         ):
             for _ in range(size):
-                words = [f"w{rng.randrange(20)}" for _ in range(rng.randint(1, 7))]
-                print(*words, file=source)
-                print(*reversed(words), file=target)
+                sentence = [f"w{rng.randrange(20)}" for _ in range(rng.randint(*words))]
+                print(*sentence, file=source)
+                print(*reversed(sentence), file=target)
     parser = options.get_preprocessing_parser()
     prefs = [f"--{split}pref={folder / split}" for split in sizes]
     arguments = ["-s", "a", "-t", "b", "--destdir", str(folder / "bin"), "--joined-dictionary"]
