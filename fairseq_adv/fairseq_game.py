@@ -24,6 +24,18 @@ from fairseq_adv.encoder_gradient import logits_with_true_gradients
 from fairseq_adv.replay import Memory
 
 
+def check_embeddings(model: BaseFairseqModel) -> None:
+    """Raises UnsupportedModel where there are no word embeddings, or not one softmax, to play on."""
+    for part in ("encoder", "decoder"):
+        if not hasattr(getattr(model, part, None), "embed_tokens"):
+            raise UnsupportedModel(
+                f"{type(model).__name__} has no {part}.embed_tokens, the word embeddings "
+                "that are perturbed"
+            )
+    if getattr(model.decoder, "adaptive_softmax", None) is not None:
+        raise UnsupportedModel("--adaptive-softmax-cutoff: its output is not one softmax")
+
+
 class FairseqGame:
     """One fairseq model and one batch; see `core.game.Game`.
 
@@ -46,14 +58,7 @@ class FairseqGame:
         reference_model: BaseFairseqModel | None = None,
         memory: Memory | None = None,
     ) -> None:
-        for part in ("encoder", "decoder"):
-            if not hasattr(getattr(model, part, None), "embed_tokens"):
-                raise UnsupportedModel(
-                    f"{type(model).__name__} has no {part}.embed_tokens, the word embeddings "
-                    "that are perturbed"
-                )
-        if getattr(model.decoder, "adaptive_softmax", None) is not None:
-            raise UnsupportedModel("--adaptive-softmax-cutoff: its output is not one softmax")
+        check_embeddings(model)
         self.model = model
         self.sample = sample
         self.criterion = criterion

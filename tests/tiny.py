@@ -139,11 +139,25 @@ def batch(
     }
 
 
+ELSEWHERE = {
+    "store_ema": True,
+    "update_freq": [1],
+    "ddp_backend": "legacy_ddp",
+    "pipeline_model_parallel": False,
+    "model_parallel_size": 1,
+    "use_bmuf": False,
+    "tpu": False,
+    "bf16": False,
+    "quantization_config_path": None,
+}
+"""What fairseq fills in from its other options."""
+
+
 def criterion(name: str = "salt", **options: Any) -> AdversarialCriterion:
     """A criterion with label smoothing 0.1; options as on the command line."""
     config = CRITERION_DATACLASS_REGISTRY[name](_name=name, sentence_avg=False, label_smoothing=0.1)
-    for option, value in {"store_ema": True, "update_freq": [1]}.items():
-        if hasattr(config, option):  # what fairseq fills in from its other options
+    for option, value in ELSEWHERE.items():
+        if hasattr(config, option):
             setattr(config, option, value)
     for option, value in options.items():
         assert hasattr(config, option), option

@@ -7,14 +7,16 @@ from typing import Any
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.logging import metrics
 from fairseq.models import BaseFairseqModel
+from fairseq.tasks import TASK_REGISTRY
 from torch import Tensor
 
 from fairseq_adv.core.follower import Follower
 from fairseq_adv.core.game import Accumulate, InvalidSetting, Method, Step
 from fairseq_adv.core.gauges import delta_norm, interaction_share
 from fairseq_adv.criterions.options import ScheduleConfig
+from fairseq_adv.criterions.unsupported import refuse_model, refuse_surroundings
 from fairseq_adv.embedding_hooks import UnsupportedModel
-from fairseq_adv.fairseq_game import FairseqGame
+from fairseq_adv.fairseq_game import FairseqGame, check_embeddings
 from fairseq_adv.replay import Memory
 
 
@@ -33,6 +35,8 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
     replaces_task_loss = False
     """Whether the weight is moved from the clean task loss to the perturbed one, not added."""
     sound_in_half_precision = True
+    ascends_apart = False
+    """Whether the follower's ascent takes gradients apart from the backward passes."""
 
     def __init__(self, cfg: ScheduleConfig, task: Any) -> None:
         super().__init__(
@@ -40,9 +44,10 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
         )
         if not getattr(task, "plays_games", False):
             raise SystemExit(
-                f"fairseq_adv: --criterion {cfg._name} needs --task adversarial_translation: "
+                f"fairseq_adv: --criterion {cfg._name} needs --task {_task_like(task)}: "
                 f"{type(task).__name__} runs one backward pass per batch, and a game takes several"
             )
+        refuse_surroundings(cfg)
         _check("label_smoothing", cfg.label_smoothing, 0 <= cfg.label_smoothing < 1, "0 up to 1")
         _check("adv_weight", cfg.adv_weight, 0 <= cfg.adv_weight < math.inf, "a number from 0 up")
         _check("adv_interval", cfg.adv_interval, cfg.adv_interval >= 1, "1, 2, 3, ...")
@@ -60,6 +65,14 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
     @abstractmethod
     def setup_method(self, cfg: Any) -> None:
         """Set `method`, and what else differs, from the options. Raises InvalidSetting."""
+
+    def check_model(self, model: BaseFairseqModel) -> None:
+        """Stop the run, with one line, if the game cannot be played on this model."""
+        try:
+            check_embeddings(model)
+        except UnsupportedModel as error:
+            raise SystemExit(f"fairseq_adv: {error}") from None
+        refuse_model(model, self.cfg._name, self.ascends_apart)
 
     def weight(self, update_num: int) -> float:
         """alpha in this update: 0 between games, and ramped up from 0 at the start."""
@@ -164,6 +177,14 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
             n = total(count)
             if n > 0 and any(name in log for log in logging_outputs):
                 metrics.log_scalar(name, total(name) / n / unit, n, round=6)
+
+
+def _task_like(task: Any) -> str:
+    """The name of the task that is this one, but plays games."""
+    for name, other in TASK_REGISTRY.items():
+        if getattr(other, "plays_games", False) and issubclass(other, type(task)):
+            return str(name)
+    return "adversarial_translation"
 
 
 def _check(name: str, value: Any, valid: bool, allowed: str) -> None:

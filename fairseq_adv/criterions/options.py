@@ -16,10 +16,11 @@ from fairseq_adv.core.clean_branch import CLEAN_BRANCHES
 from fairseq_adv.core.divergence import KINDS
 from fairseq_adv.core.follower import PERTURB, RULES, Follower
 from fairseq_adv.core.perturbation import NORMS, SCOPES
+from fairseq_adv.criterions.unsupported import SurroundingsConfig
 
 
 @dataclass
-class ScheduleConfig(LabelSmoothedCrossEntropyCriterionConfig):
+class ScheduleConfig(SurroundingsConfig, LabelSmoothedCrossEntropyCriterionConfig):
     """When the game is played, and with what weight."""
 
     adv_weight: float = field(

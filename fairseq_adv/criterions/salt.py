@@ -44,6 +44,8 @@ class SALTConfig(RegularisationConfig, AscentConfig):
 class SALTCriterion(AdversarialCriterion):
     """Stackelberg adversarial regularisation."""
 
+    ascends_apart = True
+
     def setup_method(self, cfg: SALTConfig) -> None:
         """See `AdversarialCriterion.setup_method`."""
         follower = ascending_follower(cfg)

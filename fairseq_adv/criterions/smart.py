@@ -30,6 +30,7 @@ class SMARTCriterion(AdversarialCriterion):
     """Smoothness-inducing regularisation with a proximal term."""
 
     method: SMART
+    ascends_apart = True
 
     def method_in(self, update_num: int) -> Method:
         """See `AdversarialCriterion.method_in`: the proximal term follows the weight's schedule."""

@@ -37,6 +37,8 @@ class VATConfig(RegularisationConfig, AscentConfig):
 class VATCriterion(AdversarialCriterion):
     """Virtual adversarial training."""
 
+    ascends_apart = True
+
     def setup_method(self, cfg: VATConfig) -> None:
         """See `AdversarialCriterion.setup_method`."""
         self.follower = ascending_follower(cfg)

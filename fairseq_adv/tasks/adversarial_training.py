@@ -51,8 +51,14 @@ class AdversarialTraining:
     """Asks fairseq for the average of earlier models, where --store-ema keeps one."""
     memory: Memory | None = None
     """What batches carry from replay to replay, where the criterion replays them."""
+    _model: Any = None
     _replayed: FreeATConfig
     _memories: list[dict[str, Any]]
+
+    def build_model(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        """fairseq's; the criterion, which is built next, looks at the model."""
+        self._model = super().build_model(cfg, *args, **kwargs)  # type: ignore[misc]
+        return self._model
 
     def build_criterion(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
         """fairseq's, after a check that the processes of a distributed run know of each other.
@@ -69,6 +75,8 @@ class AdversarialTraining:
                 "--distributed-init-method env:// --distributed-no-spawn --device-id $LOCAL_RANK"
             )
         criterion = super().build_criterion(cfg, *args, **kwargs)  # type: ignore[misc]
+        if isinstance(criterion, AdversarialCriterion) and self._model is not None:
+            criterion.check_model(self._model)
         if isinstance(criterion, FreeATCriterion):
             self.memory = Memory(criterion.cfg.replays)
             self._replayed = criterion.cfg

@@ -1,0 +1,101 @@
+"""What fairseq offers and games are not played with: refused in one line before training starts.
+
+A game takes several passes and several backward passes per batch, gradients of embeddings, and
+dropout masks that are drawn again. What breaks one of these, or has not been shown to keep them, is
+here. The options come from other parts of fairseq's configuration, so that `fairseq-train` and
+`fairseq-hydra-train` are refused alike.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from fairseq.dataclass import FairseqDataclass
+from omegaconf import II
+from torch import nn
+
+
+@dataclass
+class SurroundingsConfig(FairseqDataclass):
+    """Options of fairseq that decide whether a game can be played; none of them is set here."""
+
+    ddp_backend: str = II("distributed_training.ddp_backend")
+    pipeline_model_parallel: bool = II("distributed_training.pipeline_model_parallel")
+    model_parallel_size: int = II("common.model_parallel_size")
+    use_bmuf: bool = II("optimization.use_bmuf")
+    tpu: bool = II("common.tpu")
+    bf16: bool = II("common.bf16")
+    quantization_config_path: Optional[str] = II(  # noqa: UP045
+        "common.quantization_config_path"
+    )
+
+
+def refuse_sharding(ddp_backend: Any) -> None:
+    """Refuse a backend that takes the model apart, before fairseq builds the model for it."""
+    if ddp_backend == "fully_sharded":
+        raise SystemExit(
+            "fairseq_adv: --ddp-backend fully_sharded gathers and reduces parameters once per pass, "
+            "and that several passes per batch leave the right gradient has not been shown: use "
+            "--ddp-backend legacy_ddp, or --task translation for a plain training"
+        )
+
+
+def refuse_surroundings(cfg: SurroundingsConfig) -> None:
+    """Refuse options under which a game's gradient is wrong or has not been shown to be right."""
+    refuse_sharding(cfg.ddp_backend)
+    tpu = cfg.tpu and not cfg.bf16  # fairseq's command line takes --bf16 for --tpu
+    for used, option, why in (
+        (
+            cfg.ddp_backend == "slowmo",
+            "--ddp-backend slowmo",
+            "workers' models differ between updates, and games on them have not been tested: use "
+            "--ddp-backend legacy_ddp",
+        ),
+        (
+            cfg.pipeline_model_parallel,
+            "--pipeline-model-parallel",
+            "the word embeddings of a model that is cut into pieces cannot be perturbed: leave it "
+            "out",
+        ),
+        (
+            cfg.model_parallel_size > 1,
+            f"--model-parallel-size {cfg.model_parallel_size}",
+            "the word embeddings of a model that is cut into pieces cannot be perturbed: leave it "
+            "out",
+        ),
+        (
+            cfg.use_bmuf,
+            "--use-bmuf",
+            "workers' models differ between updates, and games on them have not been tested: leave "
+            "it out",
+        ),
+        (tpu, "--tpu", "games have not been tested on a TPU: use a GPU or --cpu"),
+        (
+            cfg.quantization_config_path is not None,
+            "--quantization-config-path",
+            "quantised layers have no second derivative, and are not the same in every pass: "
+            "leave it out",
+        ),
+    ):
+        if used:
+            raise SystemExit(f"fairseq_adv: {option}: {why}")
+
+
+def refuse_model(model: nn.Module, criterion: str, differentiates: bool) -> None:
+    """Refuse layers that a game cannot go through.
+
+    :param differentiates: whether the method takes gradients apart from the backward pass.
+    """
+    modules = list(model.modules())
+    if differentiates and any(hasattr(m, "precheckpoint_forward") for m in modules):
+        raise SystemExit(
+            "fairseq_adv: --checkpoint-activations, --offload-activations with --criterion "
+            f"{criterion}: checkpointed layers give no gradient of the perturbation alone: leave "
+            "them out, or use --criterion adv, freelb, freeat, rdrop or simcut"
+        )
+    hooks = [hook for m in modules for hook in m._forward_pre_hooks.values()]
+    noisy = any(hook.__module__ == "fairseq.modules.quant_noise" for hook in hooks)
+    if noisy or any("fairseq.modules.quantization" in type(m).__module__ for m in modules):
+        raise SystemExit(
+            "fairseq_adv: --quant-noise-pq, --quant-noise-scalar: each pass has weights of its own, "
+            "and the passes of a game would be those of different models: leave them out"
+        )
