@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -13,6 +12,7 @@ from fairseq import checkpoint_utils, utils
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
 
 import fairseq_adv
+from fairseq_adv.core.backward import Backward
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,4 @@ def load(options: argparse.Namespace) -> Trained:
     return Trained(model.train(), task, list(islice(batches, options.batches)))
 
 
-def backward(loss: torch.Tensor, leaves: Sequence[torch.Tensor] = ()) -> tuple[torch.Tensor, ...]:
-    """`core.game.Accumulate`."""
-    loss.backward()
-    gradients = tuple(torch.zeros_like(x) if x.grad is None else x.grad for x in leaves)
-    for leaf in leaves:
-        leaf.grad = None
-    return gradients
+backward = Backward()

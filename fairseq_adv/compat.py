@@ -11,11 +11,11 @@ import inspect
 from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils
 from fairseq.data import data_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.models import distributed_fairseq_model
@@ -25,10 +25,13 @@ from fairseq.trainer import Trainer
 from omegaconf import AnyNode, DictConfig, ListConfig
 from omegaconf.base import ContainerMetadata, Metadata
 
+from fairseq_adv import checkpoints, trainer_hooks
+
 
 def apply() -> None:
     """Apply every patch. Calling it again does nothing."""
     for patch in (
+        bf16_without_a_tpu,
         keep_the_last_batch,
         leave_out_empty_batches,
         load_checkpoints,
@@ -36,8 +39,9 @@ def apply() -> None:
         average_convolutional_models,
         average_every_layer,
         average_shared_parameters_once,
-        tell_tasks_of_checkpoints,
         resume_with_the_same_batches,
+        *trainer_hooks.HOOKS,
+        *checkpoints.PATCHES,
     ):
         if patch not in _applied:
             _applied.add(patch)
@@ -45,6 +49,24 @@ def apply() -> None:
 
 
 _applied: set[Callable[[], None]] = set()
+
+
+def bf16_without_a_tpu() -> None:
+    """Let `fairseq-train --bf16` train on GPUs and CPUs.
+
+    fairseq's command line takes --bf16 for --tpu; the model is then looked for on a TPU, and the
+    training ends before it begins. Cause: `options.parse_args_and_arch`, which is running when this
+    package is imported. Test: test_bf16_needs_no_tpu.
+    """
+    call_main = distributed_utils.call_main
+
+    @functools.wraps(call_main)
+    def without_a_tpu(cfg: Any, main: Any, **kwargs: Any) -> Any:
+        if cfg.common.bf16 and find_spec("torch_xla") is None:
+            cfg.common.tpu = False
+        return call_main(cfg, main, **kwargs)
+
+    distributed_utils.call_main = without_a_tpu
 
 
 def keep_the_last_batch() -> None:
@@ -178,23 +200,6 @@ def average_shared_parameters_once() -> None:
         original(self, EachOnce(new_model), *args, **kwargs)
 
     EMA._step_internal = stepping
-
-
-def tell_tasks_of_checkpoints() -> None:
-    """Let a task prepare for a checkpoint on every worker, in its method `before_checkpoint`.
-
-    fairseq asks tasks for their state (`get_checkpoint_dict`) on the worker that writes; what
-    another one knows could not be saved. Test: test_every_worker_is_told_of_a_checkpoint.
-    """
-    save_checkpoint = checkpoint_utils.save_checkpoint
-
-    def telling(cfg: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
-        if not cfg.no_save and hasattr(trainer.task, "before_checkpoint"):
-            trainer.task.before_checkpoint()
-        return save_checkpoint(cfg, trainer, *args, **kwargs)
-
-    # fairseq keeps the best score as an attribute of this name, and resets it there.
-    checkpoint_utils.save_checkpoint = telling
 
 
 def resume_with_the_same_batches() -> None:

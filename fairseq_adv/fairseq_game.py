@@ -44,6 +44,8 @@ class FairseqGame:
     :param criterion: gives the clean loss, exactly as fairseq computes it.
     :param reference_model: what `reference` gives the predictions of, if a method asks for them.
     :param memory: what `recall` and `remember` work with; without it nothing is remembered.
+    :param autocast: run the model in mixed precision, as for --amp. Perturbations, projection,
+        losses and divergences are in float32 in any case.
 
     Raises UnsupportedModel for a model that has no such embeddings, or whose output is not one
     softmax over the vocabulary.
@@ -57,6 +59,7 @@ class FairseqGame:
         *,
         reference_model: BaseFairseqModel | None = None,
         memory: Memory | None = None,
+        autocast: bool = False,
     ) -> None:
         check_embeddings(model)
         self.model = model
@@ -64,6 +67,7 @@ class FairseqGame:
         self.criterion = criterion
         self.reference_model = reference_model
         self.memory = memory
+        self.autocast = autocast
         self.nll_loss: Tensor | None = None
         """Of the first pass (the clean one, if there is one), without label smoothing: nats."""
 
@@ -89,7 +93,7 @@ class FairseqGame:
         with masks.replay():
             if not delta:
                 return self._logits()
-            with perturbed_embeddings(self.model, delta):
+            with perturbed_embeddings(self.model, delta), self._mixed_precision():
                 return logits_with_true_gradients(self.model, self.sample["net_input"])
 
     def cut(self, keep: Mapping[Side, Tensor], masks: RandomState) -> Tensor:
@@ -101,7 +105,7 @@ class FairseqGame:
         """See `Game.reference`."""
         assert self.reference_model is not None, "the criterion asks for it where it is needed"
         self.reference_model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._mixed_precision():
             logits: Tensor = self.reference_model(**self.sample["net_input"])[0]
         return logits
 
@@ -116,8 +120,12 @@ class FairseqGame:
 
     def _logits(self) -> Tensor:
         """fairseq's own pass, with its own gradients."""
-        logits: Tensor = self.model(**self.sample["net_input"])[0]
+        with self._mixed_precision():
+            logits: Tensor = self.model(**self.sample["net_input"])[0]
         return logits
+
+    def _mixed_precision(self) -> torch.autocast:
+        return mixed_precision(self.model, self.autocast)
 
     @cached_property
     def _looked_up(self) -> Lookups:
@@ -148,3 +156,13 @@ class FairseqGame:
     def parameters(self) -> Sequence[Tensor]:
         """See `Game.parameters`."""
         return [p for p in self.model.parameters() if p.requires_grad]
+
+
+def mixed_precision(model: BaseFairseqModel, enabled: bool) -> torch.autocast:
+    """A block for one pass of the model: matrix products in 16 bits, if enabled.
+
+    In the type that is usual on the model's device: float16 on a GPU, bfloat16 on a CPU. It holds
+    one pass and not a whole game: casts of the parameters are kept to its end, and one that was
+    made where no gradient is wanted would be used where one is.
+    """
+    return torch.autocast(next(model.parameters()).device.type, enabled=enabled)

@@ -73,28 +73,37 @@ class ReplayedBatches(EpochBatchIterator):
 class Memory:
     """Perturbations that wait for the next replay of their batch, known by its sentence ids.
 
-    A batch is forgotten after its last replay, and all are at the end of an epoch.
+    What is remembered counts when the update is done: a skipped one moves no perturbation. A batch
+    is forgotten after its last replay, and all are at the end of an epoch.
     """
 
     def __init__(self, replays: int) -> None:
         self.replays = replays
         self._epoch: int | None = None
         self._waiting: dict[tuple[int, ...], tuple[int, Delta]] = {}
+        self._moved: dict[tuple[int, ...], Delta] = {}
 
     def recall(self, sample: dict[str, Any]) -> Delta | None:
         """The perturbation that was last remembered for this batch."""
-        waiting = self._waiting.get(_ids(sample))
-        if waiting is None:
-            return None
+        _, delta = self._waiting.get(_ids(sample), (0, {}))
         device = sample["target"].device
-        return {side: d.to(device) for side, d in waiting[1].items()}
+        return {side: d.to(device) for side, d in delta.items()} or None
 
     def remember(self, sample: dict[str, Any], delta: Delta) -> None:
-        """Keep a perturbation for this batch's next replay, if there is one."""
-        ids = _ids(sample)
-        played = self._waiting.pop(ids, (0, {}))[0] + 1
-        if played < self.replays:
-            self._waiting[ids] = (played, {side: d.detach() for side, d in delta.items()})
+        """Keep a perturbation for this batch's next replay, if this update counts."""
+        self._moved[_ids(sample)] = {side: d.detach() for side, d in delta.items()}
+
+    def begin_update(self) -> None:
+        """Forget what an update that was broken off would have remembered."""
+        self._moved.clear()
+
+    def end_update(self, skipped: bool = False) -> None:
+        """The batches that were remembered have been replayed; what moved stays, unless skipped."""
+        for ids, delta in self._moved.items():
+            played, before = self._waiting.pop(ids, (0, {}))
+            if played + 1 < self.replays:
+                self._waiting[ids] = (played + 1, before if skipped else delta)
+        self._moved.clear()
 
     def begin_epoch(self, epoch: int) -> None:
         """Forget everything if this is another epoch: replays do not go on there."""

@@ -182,6 +182,8 @@ class Match:
             self.game, tiny.accumulate, weight=self.weight, gauges=gauges
         )
         step.finish(tiny.accumulate)
+        if memory is not None:
+            memory.end_update()
         self.gradient = [
             torch.zeros_like(p) if p.grad is None else p.grad.clone()
             for p in self.model.parameters()

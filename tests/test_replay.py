@@ -12,6 +12,7 @@ import pytest
 import torch
 from fairseq.data.iterators import EpochBatchIterator, GroupedIterator
 
+from fairseq_adv.core.game import Delta
 from fairseq_adv.replay import Memory, ReplayedBatches
 from tests import tiny, training
 
@@ -98,28 +99,65 @@ def sample(*ids: int) -> dict[str, Any]:
     return {"id": torch.tensor(ids), "target": torch.zeros(1)}
 
 
+def delta(value: float) -> Delta:
+    return {"source": torch.tensor(value)}
+
+
+def replay(memory: Memory, moved: Delta, *ids: int, skipped: bool = False) -> None:
+    """An update with one batch."""
+    memory.begin_update()
+    memory.remember(sample(*ids), moved)
+    memory.end_update(skipped)
+
+
 def test_a_batch_is_remembered_until_its_last_replay() -> None:
     memory = Memory(3)
     memory.begin_epoch(1)
-    first, second = {"source": torch.tensor(1.0)}, {"source": torch.tensor(2.0)}
     assert memory.recall(sample(4, 2)) is None
-    memory.remember(sample(4, 2), first)  # type: ignore[arg-type]
-    assert memory.recall(sample(4, 2)) == first
+    replay(memory, delta(1.0), 4, 2)
+    assert memory.recall(sample(4, 2)) == delta(1.0)
     assert memory.recall(sample(2, 4)) is None
-    memory.remember(sample(4, 2), second)  # type: ignore[arg-type]
-    assert memory.recall(sample(4, 2)) == second
-    memory.remember(sample(4, 2), first)  # type: ignore[arg-type]
+    replay(memory, delta(2.0), 4, 2)
+    assert memory.recall(sample(4, 2)) == delta(2.0)
+    replay(memory, delta(3.0), 4, 2)
     assert memory.recall(sample(4, 2)) is None, "that was the third time"
+    assert memory.state_dict()["waiting"] == []
+
+
+def test_a_skipped_update_moves_no_perturbation() -> None:
+    """Its batch has had one of its replays all the same: another comes next."""
+    memory = Memory(3)
+    replay(memory, delta(1.0), 4)
+    replay(memory, delta(2.0), 4, skipped=True)
+    assert memory.recall(sample(4)) == delta(1.0)
+    replay(memory, delta(3.0), 4)
+    assert memory.state_dict()["waiting"] == []
+
+    replay(memory, delta(1.0), 5, skipped=True)
+    assert memory.recall(sample(5)) is None, "it begins at zero again"
+    for value in (2.0, 3.0):
+        replay(memory, delta(value), 5)
+    assert memory.state_dict()["waiting"] == []
+
+
+def test_an_update_that_is_tried_again_counts_once() -> None:
+    """As --amp does after an overflow, with the same batch."""
+    memory = Memory(2)
+    memory.begin_update()
+    memory.remember(sample(4), delta(1.0))
+    replay(memory, delta(2.0), 4)
+    memory.end_update()  # of the update that the other one was part of
+    assert memory.recall(sample(4)) == delta(2.0)
 
 
 def test_nothing_is_remembered_in_another_epoch() -> None:
     memory = Memory(3)
     memory.begin_epoch(1)
-    memory.remember(sample(4), {"source": torch.tensor(1.0)})
+    replay(memory, delta(1.0), 4)
     again = Memory(3)
     again.load_state_dict(memory.state_dict())
     again.begin_epoch(1)  # as in a resumed run
-    assert again.recall(sample(4)) == {"source": torch.tensor(1.0)}
+    assert again.recall(sample(4)) == delta(1.0)
     again.begin_epoch(2)
     assert again.recall(sample(4)) is None
 
@@ -184,7 +222,7 @@ def _worker(rank: int, port: int, answers: Any) -> None:
     task = tiny.task()
     task.memory = Memory(2)
     task.memory.begin_epoch(1)
-    task.memory.remember(sample(rank), {"source": torch.tensor(float(rank))})
+    replay(task.memory, delta(float(rank)), rank)
     task.before_checkpoint()
     states = [task.get_checkpoint_dict()]
     torch.distributed.broadcast_object_list(states)  # as fairseq does with what one worker reads
@@ -208,8 +246,8 @@ def test_every_worker_gets_back_what_it_remembered() -> None:
     for worker in workers:
         worker.join(timeout=60)
     assert found == {
-        0: [{"source": torch.tensor(0.0)}, None],
-        1: [None, {"source": torch.tensor(1.0)}],
+        0: [delta(0.0), None],
+        1: [None, delta(1.0)],
     }
 
 
@@ -217,7 +255,7 @@ def test_with_another_number_of_workers_nothing_is_remembered() -> None:
     task = tiny.task()
     task.memory = Memory(2)
     task.memory.begin_epoch(1)
-    task.memory.remember(sample(3), {"source": torch.tensor(1.0)})
+    replay(task.memory, delta(1.0), 3)
     task.before_checkpoint()
     state = task.get_checkpoint_dict()["AdversarialTranslationTask"]
     state["memories"] *= 2
@@ -236,13 +274,18 @@ def test_a_stand_in_batch_is_nobodys_replay() -> None:
         def backward(self, loss: torch.Tensor) -> None:
             loss.backward()
 
+    def update(**options: bool) -> None:
+        task.begin_update()
+        task.train_step(batch, model, criterion, Backward(), 0, **options)  # type: ignore[arg-type]
+        task.end_update()
+
     model, batch = tiny.transformer(), tiny.batch()
-    task.train_step(batch, model, criterion, Backward(), 0)  # type: ignore[arg-type]
+    update()
     waiting = task.memory.recall(batch)
     assert waiting is not None
-    task.train_step(batch, model, criterion, Backward(), 0, ignore_grad=True)  # type: ignore[arg-type]
+    update(ignore_grad=True)
     after = task.memory.recall(batch)
     assert after is not None
     assert all(torch.equal(after[side], waiting[side]) for side in waiting)
-    task.train_step(batch, model, criterion, Backward(), 0)  # type: ignore[arg-type]
+    update()
     assert task.memory.recall(batch) is not None, "played twice, and not three times"

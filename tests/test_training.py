@@ -150,18 +150,24 @@ def test_a_stand_in_batch_leaves_no_gradient() -> None:
 
 
 def test_gradients_of_leaves_are_free_of_the_loss_scale() -> None:
-    from fairseq_adv.tasks.adversarial_training import Backward
+    from fairseq_adv.tasks.adversarial_training import OptimizerBackward
 
     class Scaling:
         class scaler:
-            loss_scale = 128.0
+            @staticmethod
+            def scale(loss: torch.Tensor) -> torch.Tensor:
+                return 128.0 * loss
 
         def backward(self, loss: torch.Tensor) -> None:
             (loss * 128.0).backward()
 
     theta, leaf = (torch.tensor(2.0, requires_grad=True) for _ in range(2))
-    (gradient,) = Backward(Scaling(), False)(theta * leaf, (leaf,))  # type: ignore[arg-type]
+    backward = OptimizerBackward(Scaling(), False)  # type: ignore[arg-type]
+    (gradient,) = backward(theta * leaf, (leaf,))
     assert gradient == 2.0 and theta.grad == 256.0 and leaf.grad is None
+    (gradient,) = backward.gradient(theta * leaf**2, (leaf,), create_graph=True)
+    assert gradient == 8.0 and theta.grad == 256.0
+    assert torch.autograd.grad(gradient, leaf) == (4.0,)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from fairseq.models.transformer.transformer_legacy import base_architecture as t
 from torch import Tensor
 from torch.nn import functional
 
+from fairseq_adv.core.backward import Backward
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.fairseq_game import FairseqGame
 from fairseq_adv.tasks.adversarial_translation import (
@@ -171,13 +172,7 @@ def game(model: BaseFairseqModel, sample: dict[str, Any], **more: Any) -> Fairse
     return FairseqGame(model, sample, criterion(), **more)
 
 
-def accumulate(loss: Tensor, leaves: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
-    """`core.game.Accumulate` without an optimizer."""
-    loss.backward()
-    gradients = tuple(torch.zeros_like(x) if x.grad is None else x.grad for x in leaves)
-    for leaf in leaves:
-        leaf.grad = None
-    return gradients
+accumulate = Backward()
 
 
 @contextmanager

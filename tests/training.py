@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.distributed import utils as distributed_utils
 from fairseq_cli import generate, preprocess, train
 
 import fairseq_adv
@@ -69,7 +70,7 @@ def run_training(data: Path, save_dir: Path, *more: str, criterion: str = "salt"
     parsed = options.parse_args_and_arch(
         parser, input_args=arguments(data, save_dir, *more, criterion=criterion)
     )
-    train.main(convert_namespace_to_omegaconf(parsed))
+    distributed_utils.call_main(convert_namespace_to_omegaconf(parsed), train.main)
 
 
 def state(save_dir: Path) -> dict[str, Any]:

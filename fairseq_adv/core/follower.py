@@ -127,7 +127,7 @@ class Follower:
                 length = norm_of(g, self.norm, self.norm_scope)
                 g = g / torch.where(length > 0, length, 1.0)
             elif self.ascent_rule == "sign":
-                g = g.sign()
+                g = g.sign() + 0 * g  # the sign of what is not a number would be 0
             elif self.ascent_rule == "adam":
                 g, moments[side] = _adam(g, state.moments[side], steps)
             up = before + self.ascent_step_size * g
@@ -143,12 +143,6 @@ def sides_of(perturb: Perturb) -> tuple[Side, ...]:
 def as_leaves(delta: Delta) -> Delta:
     """The same values as new tensors that gradients can be taken for."""
     return {side: d.detach().requires_grad_() for side, d in delta.items()}
-
-
-def gradient_of(value: Tensor, delta: Delta, *, create_graph: bool = False) -> Delta:
-    """d value / d delta, for each side."""
-    gradients = torch.autograd.grad(value, list(delta.values()), create_graph=create_graph)
-    return dict(zip(delta, gradients, strict=True))
 
 
 def _adam(g: Tensor, moments: Moments, steps: int) -> tuple[Tensor, Moments]:

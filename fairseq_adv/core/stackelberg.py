@@ -39,8 +39,8 @@ from torch.backends import cudnn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fairseq_adv.core.adv_objective import Regulariser
-from fairseq_adv.core.follower import Follower, State, as_leaves, gradient_of
-from fairseq_adv.core.game import Accumulate, Delta, Game
+from fairseq_adv.core.follower import Follower, State, as_leaves
+from fairseq_adv.core.game import Delta, Game
 from fairseq_adv.core.random_state import RandomState
 
 UnrollMethod = Literal["exact", "central", "one-sided"]
@@ -53,7 +53,7 @@ class Unrolled:
 
     delta: Delta
     """delta^K, detached."""
-    pull_back: Callable[[Delta, Accumulate], Tensor]
+    pull_back: Callable[[Delta], Tensor]
     """From v to v^T d delta^K / d theta: accumulates all of its terms but the last; returns it."""
 
 
@@ -79,12 +79,18 @@ class Ascent:
     def climb(self, masks: RandomState) -> None:
         """One ascent step whose result is a constant: only delta's gradient is computed."""
         leaf = as_leaves(self.delta)
-        gradient = gradient_of(self.regulariser(leaf, masks).sum(), leaf)
+        gradient = self._gradient(self.regulariser(leaf, masks).sum(), leaf)
         self._step(gradient)
 
     def _step(self, gradient: Delta) -> None:
         with torch.no_grad():
             self.delta, self.state = self.follower.move(self.game, self.delta, gradient, self.state)
+
+    def _gradient(self, value: Tensor, delta: Delta, *, create_graph: bool = False) -> Delta:
+        """d value / d delta, for each side."""
+        leaves = list(delta.values())
+        gradients = self.regulariser.gradient(value, leaves, create_graph=create_graph)
+        return dict(zip(delta, gradients, strict=True))
 
     def exact(self, masks: Sequence[RandomState]) -> Unrolled:
         """Unroll one step for each of the masks by double backward."""
@@ -92,10 +98,10 @@ class Ascent:
         with _twice_differentiable_kernels():
             for mask in masks:
                 value = self.regulariser(delta, mask).sum()
-                gradient = gradient_of(value, delta, create_graph=True)
+                gradient = self._gradient(value, delta, create_graph=True)
                 delta, state = self.follower.move(self.game, delta, gradient, state)
 
-        def pull_back(v: Delta, accumulate: Accumulate) -> Tensor:
+        def pull_back(v: Delta) -> Tensor:
             products = [(v[side] * d).sum() for side, d in delta.items()]
             return torch.stack(products).sum()
 
@@ -106,11 +112,11 @@ class Ascent:
         moves = []
         for mask in masks:
             leaf = as_leaves(self.delta)
-            gradient = gradient_of(self.regulariser(leaf, mask).sum(), leaf)
+            gradient = self._gradient(self.regulariser(leaf, mask).sum(), leaf)
             moves.append(_Move(mask, self.delta, gradient, self.state))
             self._step(gradient)
 
-        def pull_back(v: Delta, accumulate: Accumulate) -> Tensor:
+        def pull_back(v: Delta) -> Tensor:
             state_bar: list[Tensor] | None = None
             for left, move in reversed(list(enumerate(moves))):
                 u, w, state_bar = self._pull_back_move(move, v, state_bar)
@@ -119,13 +125,13 @@ class Ascent:
                 weight = length / (2 * radius)
                 plus = as_leaves(_shifted(move.before, w, r))
                 upper = (weight * self.regulariser(plus, move.masks)).sum()
-                at_plus = accumulate(upper, tuple(plus.values()))
+                at_plus = self.regulariser.accumulate(upper, tuple(plus.values()))
                 del upper
                 minus = as_leaves(_shifted(move.before, w, -r))
                 lower = -(weight * self.regulariser(minus, move.masks)).sum()
                 if left == 0:
                     return lower
-                at_minus = accumulate(lower, tuple(minus.values()))
+                at_minus = self.regulariser.accumulate(lower, tuple(minus.values()))
                 v = _sum(u, at_plus, at_minus)
             raise AssertionError("there is always a first move")
 
@@ -138,12 +144,12 @@ class Ascent:
         for mask in masks:
             leaf = as_leaves(self.delta)
             value = self.regulariser(leaf, mask).sum()
-            gradients = torch.autograd.grad(value, (*leaf.values(), *theta), allow_unused=True)
+            gradients = self.regulariser.gradient(value, (*leaf.values(), *theta))
             gradient = dict(zip(leaf, gradients, strict=False))
             moves.append((_Move(mask, self.delta, gradient, self.state), gradients[len(leaf) :]))
             self._step(gradient)
 
-        def pull_back(v: Delta, accumulate: Accumulate) -> Tensor:
+        def pull_back(v: Delta) -> Tensor:
             state_bar: list[Tensor] | None = None
             while True:
                 move, at_before = moves.pop()
@@ -154,13 +160,13 @@ class Ascent:
                 weight = whole / radius
                 # A linear function of theta whose gradient is the one that the step left.
                 pairs = zip(theta, at_before, strict=True)
-                linear = [(-weight * g * t).sum() for t, g in pairs if g is not None]
-                accumulate(torch.stack(linear).sum())
+                linear = [(-weight * g * t).sum() for t, g in pairs]
+                self.regulariser.accumulate(torch.stack(linear).sum())
                 plus = as_leaves(_shifted(move.before, w, r.expand_as(length)))
                 upper = weight * self.regulariser(plus, move.masks).sum()
                 if not moves:
                     return upper
-                at_plus = accumulate(upper, tuple(plus.values()))
+                at_plus = self.regulariser.accumulate(upper, tuple(plus.values()))
                 at_move = tuple(-weight * g for g in move.gradient.values())
                 v = _sum(u, at_plus, at_move)
 

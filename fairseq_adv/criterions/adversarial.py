@@ -16,7 +16,7 @@ from fairseq_adv.core.gauges import delta_norm, interaction_share
 from fairseq_adv.criterions.options import ScheduleConfig
 from fairseq_adv.criterions.unsupported import refuse_model, refuse_surroundings
 from fairseq_adv.embedding_hooks import UnsupportedModel
-from fairseq_adv.fairseq_game import FairseqGame, check_embeddings
+from fairseq_adv.fairseq_game import FairseqGame, check_embeddings, mixed_precision
 from fairseq_adv.replay import Memory
 
 
@@ -51,7 +51,7 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
         _check("label_smoothing", cfg.label_smoothing, 0 <= cfg.label_smoothing < 1, "0 up to 1")
         _check("adv_weight", cfg.adv_weight, 0 <= cfg.adv_weight < math.inf, "a number from 0 up")
         _check("adv_interval", cfg.adv_interval, cfg.adv_interval >= 1, "1, 2, 3, ...")
-        for name in ("adv_warmup_updates", "gauge_interval"):
+        for name in ("adv_warmup_updates", "gauge_interval", "max_skipped_updates"):
             _check(name, getattr(cfg, name), getattr(cfg, name) >= 0, "0, 1, 2, ...")
         self.cfg = cfg
         try:
@@ -101,22 +101,32 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
         *,
         reference_model: BaseFairseqModel | None = None,
         memory: Memory | None = None,
+        autocast: bool = False,
     ) -> tuple[Tensor, int, dict[str, Any]]:
         """One batch of training: forward and backward passes, of a game or, between games, plain.
 
         :param reference_model: an average of earlier models, for the methods that ask for one.
         :param memory: what a batch carries from replay to replay, for the methods that replay.
+        :param autocast: run the model in the mixed precision of --amp; all else is in float32.
 
         Returns the objective's value, the sample size that its gradient is to be divided by, and
         the logging output, like a criterion's `forward`.
         """
         weight = self.weight(update_num)
         if weight == 0:
-            loss, sample_size, log = self(model, sample)
+            with mixed_precision(model, autocast):
+                loss, sample_size, log = self(model, sample)
             accumulate(loss)
             return loss.detach(), sample_size, log
         try:
-            game = FairseqGame(model, sample, self, reference_model=reference_model, memory=memory)
+            game = FairseqGame(
+                model,
+                sample,
+                self,
+                reference_model=reference_model,
+                memory=memory,
+                autocast=autocast,
+            )
         except UnsupportedModel as error:
             raise SystemExit(f"fairseq_adv: {error}") from None
         gauged = self.gauged(update_num)

@@ -45,6 +45,13 @@ class ScheduleConfig(SurroundingsConfig, LabelSmoothedCrossEntropyCriterionConfi
             "n-th game; 0: never"
         },
     )
+    max_skipped_updates: int = field(
+        default=10,
+        metadata={
+            "help": "an update whose gradient is not finite is skipped; end the training when more "
+            "than so many in a row were"
+        },
+    )
 
 
 @dataclass

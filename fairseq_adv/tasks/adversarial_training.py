@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from fairseq.distributed import LegacyDistributedDataParallel, ModuleProxyWrapper
+from fairseq.logging import metrics
+from fairseq.models import BaseFairseqModel
 from fairseq.optim import FairseqOptimizer
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from fairseq_adv.core.backward import Backward
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.freeat import FreeATConfig, FreeATCriterion
+from fairseq_adv.interruption import Interruption
+from fairseq_adv.nonfinite import SkippedUpdates
 from fairseq_adv.replay import Memory, ReplayedBatches
+from fairseq_adv.trainer_hooks import Stop, UpdateSkipped
 
 
-class Backward:
+class OptimizerBackward(Backward):
     """`core.game.Accumulate` over a fairseq optimizer.
 
     :param ignore_grad: the batch is a stand-in of a worker that has run out of data: go through
@@ -28,19 +36,14 @@ class Backward:
         self.optimizer = optimizer
         self.factor = 0.0 if ignore_grad else 1.0
 
-    def __call__(self, loss: Tensor, leaves: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
-        """See `core.game.Accumulate`."""
-        self.optimizer.backward(loss * self.factor)
-        gradients = []
-        for leaf in leaves:
-            grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-            gradients.append(grad / self._loss_scale())
-            leaf.grad = None
-        return tuple(gradients)
-
-    def _loss_scale(self) -> float:
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss times the scale that --fp16 and --amp choose as they go."""
         scaler = getattr(self.optimizer, "scaler", None)
-        return 1.0 if scaler is None else float(scaler.loss_scale)
+        return loss if scaler is None else scaler.scale(loss)
+
+    def run(self, loss: Tensor) -> None:
+        """The optimizer's backward pass, which scales the loss itself."""
+        self.optimizer.backward(loss * self.factor)
 
 
 class AdversarialTraining:
@@ -51,6 +54,11 @@ class AdversarialTraining:
     """Asks fairseq for the average of earlier models, where --store-ema keeps one."""
     memory: Memory | None = None
     """What batches carry from replay to replay, where the criterion replays them."""
+    skipped: SkippedUpdates | None = None
+    """Updates without a finite gradient, where the criterion is one of fairseq_adv."""
+    stop: Stop | None = None
+    """Why the training is to end before its time: see `trainer_hooks`."""
+    _interruption: Interruption | None = None
     _model: Any = None
     _replayed: FreeATConfig
     _memories: list[dict[str, Any]]
@@ -77,6 +85,9 @@ class AdversarialTraining:
         criterion = super().build_criterion(cfg, *args, **kwargs)  # type: ignore[misc]
         if isinstance(criterion, AdversarialCriterion) and self._model is not None:
             criterion.check_model(self._model)
+        if isinstance(criterion, AdversarialCriterion):
+            limit = criterion.cfg.max_skipped_updates
+            self.skipped = SkippedUpdates(criterion.cfg._name, limit)
         if isinstance(criterion, FreeATCriterion):
             self.memory = Memory(criterion.cfg.replays)
             self._replayed = criterion.cfg
@@ -106,6 +117,9 @@ class AdversarialTraining:
     def begin_epoch(self, epoch: int, model: Any) -> None:
         """fairseq's hook; replays do not go on in another epoch."""
         super().begin_epoch(epoch, model)  # type: ignore[misc]
+        if self._interruption is None:
+            self._interruption = Interruption()
+            self._interruption.listen()
         if self.memory is not None:
             self.memory.begin_epoch(epoch)
 
@@ -143,20 +157,83 @@ class AdversarialTraining:
     ) -> tuple[Tensor, int, dict[str, Any]]:
         """fairseq's `train_step`, which leaves the passes of a game to the criterion."""
         if not isinstance(criterion, AdversarialCriterion):
-            return super().train_step(  # type: ignore[misc]
+            loss, sample_size, log = super().train_step(  # type: ignore[misc]
                 sample, model, criterion, optimizer, update_num, ignore_grad
             )
+            return loss, sample_size, self._with_vote(log)
         _refuse_what_is_not_sound(model, criterion, optimizer)
         model.train()
         model.set_num_updates(update_num)
-        return criterion.play(
-            model,
-            sample,
-            update_num,
-            Backward(optimizer, ignore_grad),
-            reference_model=ema_model,
-            memory=None if ignore_grad else self.memory,  # a stand-in is nobody's replay
-        )
+        plain = criterion.weight(update_num) == 0  # fairseq synchronises that by itself
+        with nullcontext() if plain else _synchronised_once(model):
+            loss, sample_size, log = criterion.play(
+                model,
+                sample,
+                update_num,
+                OptimizerBackward(optimizer, ignore_grad),
+                reference_model=ema_model,
+                memory=None if ignore_grad else self.memory,  # a stand-in is nobody's replay
+                autocast=isinstance(optimizer, AMPOptimizer),
+            )
+        if self.skipped is not None and not ignore_grad:
+            self.skipped.played(sample, log)
+        return loss, sample_size, self._with_vote(log)
+
+    def _with_vote(self, log: dict[str, Any]) -> dict[str, Any]:
+        vote = 0 if self._interruption is None else self._interruption.vote
+        return log | {"interrupted": vote}
+
+    def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
+        """fairseq's; and the workers learn whether one of them wants to stop."""
+        super().reduce_metrics(logging_outputs, criterion)  # type: ignore[misc]
+        if self._interruption is not None:
+            self._interruption.count(sum(log.get("interrupted", 0) for log in logging_outputs))
+            self.stop = self.stop or self._interruption.stop
+
+    @property
+    def skips_updates(self) -> bool:
+        """Whether an update whose gradient is not finite is skipped."""
+        return self.skipped is not None
+
+    def begin_update(self) -> None:
+        """See `trainer_hooks`."""
+        if self.skipped is not None:
+            self.skipped.begin_update()
+        if self.memory is not None:
+            self.memory.begin_update()
+
+    def end_update(self) -> None:
+        """See `trainer_hooks`."""
+        if self.skipped is not None:
+            self.skipped.end_update()
+        if self.memory is not None:
+            self.memory.end_update()
+
+    def update_skipped(self, update: int, why: UpdateSkipped) -> None:
+        """See `trainer_hooks`."""
+        assert self.skipped is not None, "no other criterion skips"
+        self.stop = self.stop or self.skipped.skip(update, why, is_master=_rank() == 0)
+        if self.memory is not None:
+            self.memory.end_update(skipped=True)
+        metrics.log_scalar("skipped", self.skipped.total, weight=0, priority=750)
+
+
+@contextmanager
+def _synchronised_once(model: BaseFairseqModel) -> Iterator[None]:
+    """Let the workers of a data-parallel training share gradients once, after the block.
+
+    `DistributedDataParallel` would do so in the first backward pass after a forward pass, and a
+    game takes several. `LegacyDistributedDataParallel` waits for fairseq to ask, as it should be.
+    """
+    parallel = model.module if isinstance(model, ModuleProxyWrapper) else model
+    if not isinstance(parallel, DistributedDataParallel):
+        yield
+        return
+    last_of_update = parallel.require_backward_grad_sync
+    with parallel.no_sync():
+        yield
+    if last_of_update:
+        LegacyDistributedDataParallel(parallel.module, parallel.process_group).all_reduce_grads()
 
 
 def _distributed() -> bool:
@@ -172,18 +249,11 @@ def _rank() -> int:
 
 
 def _refuse_what_is_not_sound(
-    model: Any, criterion: AdversarialCriterion, optimizer: FairseqOptimizer
+    model: BaseFairseqModel, criterion: AdversarialCriterion, optimizer: FairseqOptimizer
 ) -> None:
-    if isinstance(getattr(model, "module", None), DistributedDataParallel):
-        raise SystemExit(
-            "fairseq_adv: --ddp-backend pytorch_ddp synchronises workers in the first backward "
-            "pass of a batch, and a game takes several: use --ddp-backend legacy_ddp"
-        )
-    if isinstance(optimizer, AMPOptimizer):
-        raise SystemExit("fairseq_adv: --amp is not supported: use --bf16, --fp16 or neither")
     half = next(model.parameters()).dtype in (torch.float16, torch.bfloat16)
-    if half and not criterion.sound_in_half_precision:
+    if (half or isinstance(optimizer, AMPOptimizer)) and not criterion.sound_in_half_precision:
         raise SystemExit(
             "fairseq_adv: --unroll-method central and one-sided take differences of gradients "
-            "that 16 bits do not resolve: use --unroll-method exact with --bf16 and --fp16"
+            "that 16 bits do not resolve: use --unroll-method exact with --bf16, --fp16 and --amp"
         )

@@ -83,7 +83,7 @@ class SALT:
         delta = {side: d.requires_grad_() for side, d in answer.delta.items()}
         value = l_v(delta, masks).sum()
         v = l_v.accumulate(weight * value, tuple(delta.values()))
-        last = answer.pull_back(dict(zip(delta, v, strict=True)), l_v.accumulate)
+        last = answer.pull_back(dict(zip(delta, v, strict=True)))
         return Step(
             last=l_v.close(last),
             adv_loss=value.detach(),

@@ -1,0 +1,48 @@
+"""Backward passes: what a trainer hands to a method, to accumulate gradients with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Backward:
+    """`core.game.Accumulate` by `Tensor.backward`.
+
+    A trainer that scales losses, so that small gradients survive in 16 bits, overrides `scaled`.
+    """
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss times the loss scale, which is 1 here."""
+        return loss
+
+    def run(self, loss: Tensor) -> None:
+        """The backward pass of the loss, scaled."""
+        self.scaled(loss).backward()  # type: ignore[no-untyped-call]
+
+    def __call__(self, loss: Tensor, leaves: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
+        """See `core.game.Accumulate`."""
+        self.run(loss)
+        gradients = []
+        for leaf in leaves:
+            grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+            gradients.append(self._unscaled(grad))
+            leaf.grad = None
+        return tuple(gradients)
+
+    def gradient(
+        self, value: Tensor, leaves: Sequence[Tensor], *, create_graph: bool = False
+    ) -> tuple[Tensor, ...]:
+        """See `core.game.Accumulate`."""
+        gradients = torch.autograd.grad(
+            self.scaled(value), leaves, create_graph=create_graph, materialize_grads=True
+        )
+        return tuple(self._unscaled(g) for g in gradients)
+
+    def _unscaled(self, gradient: Tensor) -> Tensor:
+        """Divided by the loss scale, without waiting for a GPU to tell it."""
+        one = gradient.new_ones(())
+        scale = self.scaled(one)
+        return gradient if scale is one else gradient / scale
