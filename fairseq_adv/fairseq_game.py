@@ -25,7 +25,7 @@ from fairseq_adv.replay import Memory
 
 
 def check_embeddings(model: BaseFairseqModel) -> None:
-    """Raises UnsupportedModel where there are no word embeddings, or not one softmax, to play on."""
+    """Raises UnsupportedModel where there are no word embeddings, or not one softmax."""
     for part in ("encoder", "decoder"):
         if not hasattr(getattr(model, part, None), "embed_tokens"):
             raise UnsupportedModel(

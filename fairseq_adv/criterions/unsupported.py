@@ -33,9 +33,9 @@ def refuse_sharding(ddp_backend: Any) -> None:
     """Refuse a backend that takes the model apart, before fairseq builds the model for it."""
     if ddp_backend == "fully_sharded":
         raise SystemExit(
-            "fairseq_adv: --ddp-backend fully_sharded gathers and reduces parameters once per pass, "
-            "and that several passes per batch leave the right gradient has not been shown: use "
-            "--ddp-backend legacy_ddp, or --task translation for a plain training"
+            "fairseq_adv: --ddp-backend fully_sharded reduces gradients in each backward pass, and "
+            "that several per batch leave the right one has not been shown: use --ddp-backend "
+            "legacy_ddp, or --task translation for a plain training"
         )
 
 
@@ -96,6 +96,6 @@ def refuse_model(model: nn.Module, criterion: str, differentiates: bool) -> None
     noisy = any(hook.__module__ == "fairseq.modules.quant_noise" for hook in hooks)
     if noisy or any("fairseq.modules.quantization" in type(m).__module__ for m in modules):
         raise SystemExit(
-            "fairseq_adv: --quant-noise-pq, --quant-noise-scalar: each pass has weights of its own, "
-            "and the passes of a game would be those of different models: leave them out"
+            "fairseq_adv: --quant-noise-pq, --quant-noise-scalar: each pass has weights of its "
+            "own, and the passes of a game would be those of different models: leave them out"
         )
