@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from fairseq_adv.replay import Memory
 from tests import tiny, training
-from tests.gradients import directional_derivative, directions, distance
+from tests.derivative import check_derivative, differentiated
+from tests.gradients import distance
 from tests.method_table import Match, Row, every_method, noise_by_position
-from tests.test_methods import FrozenFollower, takes
 from tests.updates import LEARNING_RATE, moved, options_of, parameters, trainer, update
 
 __all__ = ["noise_by_position"]
@@ -69,11 +70,7 @@ def test_an_update_is_the_one_that_is_made_by_hand(
     options = ["--clip-norm", str(clip_norm), *(["--sentence-avg"] if sentence_avg else [])]
     update(trainer(row, model, *options), [whole()])
 
-    class Nothing:
-        def recall(self, sample: Any) -> None: ...
-        def remember(self, sample: Any, delta: Any) -> None: ...
-
-    match.play(whole(), memory=Nothing())
+    match.play(whole(), memory=Memory(1))
     size = len(LENGTHS) if sentence_avg else sum(target for _, target in LENGTHS)
     if row.criterion == "rdrop":  # whose objective has two task losses
         size *= 2
@@ -108,28 +105,6 @@ def test_an_empty_batch_among_others_changes_nothing(
     for one, other in zip(expected, logs, strict=True):
         keys = [key for key in one if key not in ("train_wall", "wps", "ups", "wall")]
         assert {key: other[key] for key in keys} == {key: one[key] for key in keys}
-
-
-def check_derivative(match: Match, sample: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The accumulated gradient is the derivative of the reported objective; see test_methods.py."""
-    frozen = None if match.row.total else FrozenFollower(monkeypatch)
-    match.play(sample)
-    gradient = match.gradient
-    along = directions(match.model)
-
-    def objective() -> float:
-        if frozen is not None:
-            frozen.replayed = iter(frozen.moves)
-        return float(match.play(sample).objective)
-
-    expected = [directional_derivative(objective, match.model, d) for d in along]
-    for direction, derivative in zip(along, expected, strict=True):
-        ours = sum(float((g * d).sum()) for g, d in zip(gradient, direction, strict=True))
-        assert ours == pytest.approx(derivative, rel=1e-6, abs=1e-10)
-
-
-def differentiated(row: Row) -> dict[str, str]:
-    return {"clean_branch": "differentiated"} if takes(row, "clean_branch") else {}
 
 
 ONE_WORD = {

@@ -19,7 +19,8 @@ from fairseq_adv.core.perturbation import norm_of
 from fairseq_adv.fairseq_game import FairseqGame
 from fairseq_adv.replay import Memory
 from tests import naive, tiny
-from tests.gradients import directional_derivative, directions, distance
+from tests.derivative import check_derivative, differentiated, takes
+from tests.gradients import distance
 from tests.method_table import CLEAN_SEED, ROWS, Masks, Match, Row, every_method, noise_by_position
 
 __all__ = ["noise_by_position"]
@@ -34,32 +35,10 @@ MODELS = {
 every_model = pytest.mark.parametrize("model", MODELS)
 
 
-def takes(row: Row, option: str) -> bool:
-    """Whether the row's criterion has such an option."""
-    return hasattr(tiny.criterion(row.criterion).cfg, option)
-
-
 @pytest.fixture(autouse=True)
 def _float64() -> Iterator[None]:
     with tiny.float64_throughout():
         yield
-
-
-class FrozenFollower:
-    """Holds the follower's moves constant, at their values of the first play."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.moves: list[Any] = []
-        self.replayed: Iterator[Any] | None = None
-        move = Follower.move
-
-        def patched(follower: Follower, *arguments: Any) -> Any:
-            if self.replayed is not None:
-                return next(self.replayed)
-            self.moves.append(move(follower, *arguments))
-            return self.moves[-1]
-
-        monkeypatch.setattr(Follower, "move", patched)
 
 
 @every_method
@@ -71,22 +50,7 @@ def test_the_gradient_is_the_derivative_of_the_reported_objective(
 
     fairseq's convolutional encoder scales gradients on purpose: it has no such proof.
     """
-    options = {"clean_branch": "differentiated"} if takes(row, "clean_branch") else {}
-    match, sample = Match(row, MODELS[model], **options), tiny.batch()
-    frozen = None if row.total else FrozenFollower(monkeypatch)
-    match.play(sample)
-    gradient = match.gradient
-    along = directions(match.model)
-
-    def objective() -> float:
-        if frozen is not None:
-            frozen.replayed = iter(frozen.moves)
-        return float(match.play(sample).objective)
-
-    expected = [directional_derivative(objective, match.model, d) for d in along]
-    for direction, derivative in zip(along, expected, strict=True):
-        ours = sum(float((g * d).sum()) for g, d in zip(gradient, direction, strict=True))
-        assert ours == pytest.approx(derivative, rel=1e-6)
+    check_derivative(Match(row, MODELS[model], **differentiated(row)), tiny.batch(), monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,11 @@ from tests import tiny, training
 from tests.method_table import Match, Row, every_method
 from tests.updates import options_of
 
-PIPELINE = (
-    "--pipeline-model-parallel --pipeline-balance [1,1] --pipeline-devices [0,1] "
-    "--pipeline-chunks 1"
-)
-
-
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         ("--ddp-backend fully_sharded", "use --ddp-backend legacy_ddp"),
         ("--ddp-backend slowmo", "use --ddp-backend legacy_ddp"),
-        (PIPELINE, "cut into pieces"),
         ("--model-parallel-size 2", "cut into pieces"),
         ("--use-bmuf", "workers' models differ"),
         ("--tpu", "use a GPU or --cpu"),
@@ -45,6 +38,12 @@ def test_it_is_refused(options: str, reason: str, toy_data: Path, tmp_path: Path
     assert message.startswith("fairseq_adv: ") and "\n" not in message
     assert options.split()[0] in message and reason in message
     assert not list((tmp_path / "run").glob("*.pt"))
+
+
+def test_pipelines_are_refused() -> None:
+    """fairseq itself ends before that where there is no GPU."""
+    with pytest.raises(SystemExit, match=r"--pipeline-model-parallel: .* cut into pieces"):
+        tiny.criterion(pipeline_model_parallel=True)
 
 
 @every_method
