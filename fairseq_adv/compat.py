@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from fairseq.data import data_utils
+from fairseq.dataclass import utils as dataclass_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.models import distributed_fairseq_model
 from fairseq.models.ema.ema import EMA
@@ -24,6 +25,7 @@ from fairseq.tasks import FairseqTask
 from fairseq.trainer import Trainer
 from omegaconf import AnyNode, DictConfig, ListConfig
 from omegaconf.base import ContainerMetadata, Metadata
+from omegaconf.errors import OmegaConfBaseException
 
 from fairseq_adv import checkpoints, trainer_hooks
 
@@ -34,6 +36,7 @@ def apply() -> None:
         bf16_without_a_tpu,
         keep_the_last_batch,
         leave_out_empty_batches,
+        name_wrong_settings,
         load_checkpoints,
         data_parallel_on_cpu,
         average_convolutional_models,
@@ -107,6 +110,28 @@ def leave_out_empty_batches() -> None:
         return train_step(self, [s for s in samples if s] or samples[:1], *args, **kwargs)
 
     Trainer.train_step = of_data
+
+
+def name_wrong_settings() -> None:
+    """Let `fairseq-hydra-train` end in one line where an option of ours has a wrong value or name.
+
+    It compares with the types of options only when the user-dir is imported, too late for hydra to
+    explain what is wrong: it ends in a traceback that does not say whose option it was. Cause:
+    `dataclass.initialize.add_defaults`. Test: test_a_wrong_value_ends_in_one_line.
+    """
+    merge_with_parent = dataclass_utils.merge_with_parent
+
+    @functools.wraps(merge_with_parent)
+    def naming(dc: Any, cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return merge_with_parent(dc, cfg, *args, **kwargs)
+        except OmegaConfBaseException as error:
+            if not getattr(dc, "__module__", "").startswith("fairseq_adv."):
+                raise
+            why = str(error.msg or error).splitlines()[0]
+            raise SystemExit(f"fairseq_adv: {cfg._get_full_key(error.key)}: {why}") from None
+
+    dataclass_utils.merge_with_parent = naming
 
 
 def load_checkpoints() -> None:

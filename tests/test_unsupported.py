@@ -15,6 +15,7 @@ from tests import tiny, training
 from tests.method_table import Match, Row, every_method
 from tests.updates import options_of
 
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
