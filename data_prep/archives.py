@@ -2,32 +2,24 @@
 
 Only the files that are asked for are read, and they are written under names of our own: whatever an
 archive calls its members, nothing lands outside the directory, and no link is followed or made.
+How much is unpacked has a limit too: see `data_prep.unpacking`.
 """
 
-import bz2
-import gzip
-import lzma
 import shutil
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO
 
 from tqdm.utils import CallbackIOWrapper
 
 from data_prep.errors import DataPrepError
 from data_prep.progress import progress
+from data_prep.unpacking import DAMAGE, Allowance, TooLarge, decompressed, is_of_the_content
 
-_OPENERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
-    b"\x1f\x8b": lambda stream: cast(IO[bytes], gzip.GzipFile(fileobj=stream)),
-    b"BZh": lambda stream: cast(IO[bytes], bz2.BZ2File(stream)),
-    b"\xfd7zXZ\x00": lambda stream: cast(IO[bytes], lzma.LZMAFile(stream)),  # noqa: SIM115
-}
 _ZIP = b"PK\x03\x04"
-_DAMAGE = (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 def extract(
@@ -41,7 +33,7 @@ def extract(
 
     If the archive has a member called ``inner``, an archive too, they are taken out of that. It is
     called ``shown`` in messages. Raises DataPrepError if one is missing, is a link, or is there
-    twice, or the archive is damaged.
+    twice, or the archive is damaged, or unpacks to more than a corpus of its size would.
     """
     shown = shown or str(archive)
     nested = directory / f".{inner}"
@@ -60,8 +52,10 @@ def extract(
                 target = nested if name == inner else directory / name
                 with target.open("wb") as copy:
                     shutil.copyfileobj(stream, copy, 1 << 20)
-    except (*_DAMAGE, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # a full disk, for one
+    except TooLarge as error:
+        raise DataPrepError(f"{shown}: {error}; is it the right archive?") from None
+    except (*DAMAGE, OSError) as error:
+        if not is_of_the_content(error):  # a full disk, for one
             raise
         raise DataPrepError(
             f"{shown}: is cut short or damaged ({error}); remove it, and get it again"
@@ -86,17 +80,17 @@ def _members(archive: Path) -> Iterator[Iterator[_Member]]:
     """
     with ExitStack() as stack:
         stream = stack.enter_context(archive.open("rb"))
-        magic = stream.read(6)
+        start = stream.read(6)
         stream.seek(0)
-        if magic.startswith(_ZIP):
-            yield _zip_members(stack.enter_context(zipfile.ZipFile(stream)))
+        allowance = Allowance(archive.stat().st_size)
+        if start.startswith(_ZIP):
+            yield _zip_members(stack.enter_context(zipfile.ZipFile(stream)), allowance)
             return
         bar = stack.enter_context(
             progress(None, f"unpack {archive.name}", "B", archive.stat().st_size)
         )
         counted = CallbackIOWrapper(bar.update, stream)
-        opener = next((o for start, o in _OPENERS.items() if magic.startswith(start)), None)
-        content = stack.enter_context(opener(counted)) if opener else counted
+        content = allowance.of(decompressed(counted, start))
         alone = archive.suffix == ".gz" and not archive.stem.endswith(".tar")
         yield iter([(archive.stem, content)]) if alone else _tar_members(content)
 
@@ -105,15 +99,18 @@ def _tar_members(content: IO[bytes]) -> Iterator[_Member]:
     with tarfile.open(fileobj=content, mode="r|") as tar:
         for member in tar:
             if not member.isdir():
-                stream = tar.extractfile(member) if member.isreg() else None
+                # A sparse file has zeros without end that are nowhere in the archive.
+                regular = member.isreg() and not member.issparse()
+                stream = tar.extractfile(member) if regular else None
                 yield PurePosixPath(member.name).name, stream
     while content.read(1 << 20):  # to the checksum at its end
         pass
 
 
-def _zip_members(archive: zipfile.ZipFile) -> Iterator[_Member]:
+def _zip_members(archive: zipfile.ZipFile, allowance: Allowance) -> Iterator[_Member]:
     for entry in archive.infolist():
-        if not entry.is_dir():
+        if entry.filename and not entry.is_dir():
             is_link = (entry.external_attr >> 16) & 0o170000 == 0o120000
             with archive.open(entry) as stream:
-                yield PurePosixPath(entry.filename).name, None if is_link else stream
+                content = None if is_link else allowance.of(stream)
+                yield PurePosixPath(entry.filename).name, content

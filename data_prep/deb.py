@@ -2,39 +2,43 @@
 
 A .deb is an ``ar`` archive of ``debian-binary``, ``control.tar.*`` and ``data.tar.*`` (deb(5)).
 Debian compresses the last with xz, Ubuntu with zstd. Nothing is written to a path that the
-archive names.
+archive names, and how much is unpacked has a limit: see `data_prep.unpacking`.
 """
 
 import io
 import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
-
-import zstandard
 
 from data_prep.errors import DataPrepError
+from data_prep.unpacking import DAMAGE, Allowance, TooLarge, decompressed, is_of_the_content
 
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60  # bytes: name 16, date 12, uid 6, gid 6, mode 8, size 10, end mark 2 (ar(5))
+_LARGEST = 1 << 30  # bytes of a package's files: they are in memory
 
 
 def read_deb(path: Path, prefix: str) -> Iterator[tuple[str, bytes]]:
     """Yield (name, content) of every regular file in ``path`` whose name starts with ``prefix``.
 
-    Names have no leading ``./``. Raises DataPrepError, naming ``path``, if it is not a whole .deb.
+    Names have no leading ``./``. Raises DataPrepError, naming ``path``, if it is not a whole .deb,
+    or unpacks to more than one of its size would.
     """
     try:
         with _open_tar(_data_member(path.read_bytes())) as archive:
             for entry in archive:
                 name = entry.name.removeprefix("./")
                 if entry.isreg() and name.startswith(prefix):
+                    if entry.issparse():  # zeros without end that are nowhere in the archive
+                        raise _Damaged(f"{name} is sparse in it")
                     content = archive.extractfile(entry)
                     assert content is not None  # a regular file has content
                     yield name, content.read()
-    # tarfile and the decompressors raise a family of their own each; all mean the same here.
-    except (_Damaged, tarfile.TarError, zstandard.ZstdError, zlib.error, EOFError) as error:
+    except TooLarge as error:
+        raise DataPrepError(f"{path}: {error}; is it the right package?") from None
+    except (_Damaged, *DAMAGE, OSError) as error:
+        if not is_of_the_content(error):
+            raise
         raise DataPrepError(
             f"{path}: not a whole Debian package ({error}); fetch the file again"
         ) from error
@@ -44,8 +48,8 @@ class _Damaged(Exception):
     """The ar archive is not what deb(5) promises."""
 
 
-def _data_member(deb: bytes) -> tuple[str, bytes]:
-    """Return name and content of the ar member that holds the package's files."""
+def _data_member(deb: bytes) -> bytes:
+    """Return the ar member that holds the package's files."""
     if not deb.startswith(_AR_MAGIC):
         raise _Damaged("it does not start like an ar archive")
     position = len(_AR_MAGIC)
@@ -59,15 +63,11 @@ def _data_member(deb: bytes) -> tuple[str, bytes]:
             raise _Damaged(f"{len(deb)} bytes long where {start + size} are announced")
         name = header[:16].rstrip(b" ").rstrip(b"/").decode("ascii", "replace")
         if name.startswith("data.tar"):
-            return name, deb[start : start + size]
+            return deb[start : start + size]
         position = start + size + size % 2  # members start at even offsets
     raise _Damaged("it has no data.tar")
 
 
-def _open_tar(member: tuple[str, bytes]) -> tarfile.TarFile:
-    name, content = member
-    stream: IO[bytes] = io.BytesIO(content)
-    if name.endswith(".zst"):  # tarfile recognises the other compressions by itself
-        stream = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-        return tarfile.open(fileobj=stream, mode="r|")
-    return tarfile.open(fileobj=stream, mode="r|*")
+def _open_tar(data: bytes) -> tarfile.TarFile:
+    content = decompressed(io.BytesIO(data), data[:6])
+    return tarfile.open(fileobj=Allowance(len(data), _LARGEST).of(content), mode="r|")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from lxml import etree, html
 
 _BLOCKS = ("p", "h1", "h2", "h3", "h4", "h5", "h6")
+_DROPPED = "dropped"
 _LINE_BREAK = re.compile(rb"<br\s*/?>")
 
 
@@ -50,8 +51,10 @@ def read_page(page: bytes) -> list[Paragraph]:
 def _resolve_switches(area: html.HtmlElement) -> None:
     """Leave one variant of each inline switch such as Command / Ctrl: the default or the first."""
     for switch in area.xpath(".//span[@class='switchinline']"):
-        variants = list(switch)
+        variants = [child for child in switch if isinstance(child.tag, str)]  # not comments
         default = [v for v in variants if v.get("id", "").startswith("default")]
         for variant in variants:
             if variant is not (default or variants)[0]:
-                variant.drop_tree()
+                variant.tag = _DROPPED
+    # Not drop_tree(): it fails where a control character follows.
+    etree.strip_elements(area, _DROPPED, with_tail=False)

@@ -17,14 +17,20 @@ HELP = "usr/share/libreoffice/help"
 
 def deb(files: Mapping[str, bytes], compression: str = "xz") -> bytes:
     """Return a Debian package with ``files``, its data member compressed with xz, gz or zst."""
-    data = _tar(files, "" if compression == "zst" else compression)
+    data = tar(files, "" if compression == "zst" else compression)
     if compression == "zst":
         data = zstandard.ZstdCompressor(write_checksum=True).compress(data)
-    members = {
-        "debian-binary": b"2.0\n",
-        "control.tar.xz": _tar({"control": b"Package: test\n"}, "xz"),
-        f"data.tar.{compression}".rstrip("."): data,
-    }
+    return ar(
+        {
+            "debian-binary": b"2.0\n",
+            "control.tar.xz": tar({"control": b"Package: test\n"}, "xz"),
+            f"data.tar.{compression}".rstrip("."): data,
+        }
+    )
+
+
+def ar(members: Mapping[str, bytes]) -> bytes:
+    """Return an ar archive, as deb(5) has it."""
     archive = b"!<arch>\n"
     for name, content in members.items():
         header = f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n"
@@ -32,7 +38,8 @@ def deb(files: Mapping[str, bytes], compression: str = "xz") -> bytes:
     return archive
 
 
-def _tar(files: Mapping[str, bytes], compression: str) -> bytes:
+def tar(files: Mapping[str, bytes], compression: str = "") -> bytes:
+    """Return a tar of ``files``, their names behind ``./``."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode=f"w:{compression}") as archive:  # type: ignore[call-overload]
         for name, content in files.items():

@@ -1,17 +1,20 @@
 """Debian packages and help pages, from bytes to paragraphs."""
 
+import io
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data_prep import unpacking
 from data_prep.deb import read_deb
 from data_prep.errors import DataPrepError
 from data_prep.help_pages import read_page
-from tests.data_prep_fixtures import deb, help_page
+from tests.data_prep_fixtures import ar, deb, help_page
 
 FILES = {"usr/share/a/one.html": b"<p>1</p>", "usr/share/a/odd": b"x" * 30001, "etc/b": b"no"}
 
@@ -78,6 +81,55 @@ def test_damaged_packages_never_escape_as_another_error(
         assert str(path) in str(error)
 
 
+@pytest.mark.parametrize("compression", ["xz", "gz", "bz2", "zst"])
+def test_a_bomb_is_unpacked_no_further_than_it_may(
+    tmp_path: Path, compression: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpacking, "ALWAYS", 10_000)
+    path = tmp_path / "bomb.deb"
+    path.write_bytes(deb({"usr/share/a": bytes(1 << 20)}, compression))
+    with pytest.raises(
+        DataPrepError, match=r"bomb\.deb: unpacks to more than \d+.*right package\?$"
+    ):
+        list(read_deb(path, "usr/"))
+
+
+def test_what_is_in_memory_has_a_limit_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_prep.deb._LARGEST", 10_000)
+    path = tmp_path / "large.deb"
+    path.write_bytes(deb(FILES))
+    with pytest.raises(DataPrepError, match=r"large\.deb: unpacks to more than 10,000 bytes"):
+        list(read_deb(path, "usr/"))
+
+
+def test_zeros_that_are_nowhere_in_the_package(tmp_path: Path) -> None:
+    entry = tarfile.TarInfo("usr/a")
+    entry.pax_headers = {"GNU.sparse.map": f"{1 << 50},0", "GNU.sparse.size": str(1 << 50)}
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        archive.addfile(entry)
+    path = tmp_path / "sparse.deb"
+    path.write_bytes(ar({"data.tar": stream.getvalue()}))
+    with pytest.raises(DataPrepError, match=r"sparse\.deb: not a whole Debian package \(usr/a is"):
+        list(read_deb(path, "usr/"))
+
+
+def test_links_and_paths_that_lead_outside_are_names_and_no_more(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
+            link = tarfile.TarInfo("usr/link")
+            link.type, link.linkname = kind, "/etc/passwd"
+            archive.addfile(link)
+        archive.addfile(tarfile.TarInfo("usr/../../../evil"))
+    path = tmp_path / "hostile.deb"
+    path.write_bytes(ar({"data.tar": stream.getvalue()}))
+    assert dict(read_deb(path, "usr/")) == {"usr/../../../evil": b""}
+    assert list(tmp_path.iterdir()) == [path]
+
+
 COMMAND_OR_CTRL = """<span id="s" class="switchinline"
 ><span hidden="true" class="MAC">Command</span>
 <span hidden="true" id="default1">Ctrl</span></span>"""
@@ -111,3 +163,15 @@ def test_paragraphs_of_a_page() -> None:
 def test_any_bytes_are_a_page(content: bytes) -> None:
     read_page(content)
     read_page(b'<div id="DisplayArea"><p id="x">' + content)
+
+
+# As found by fuzzing.
+@pytest.mark.parametrize(
+    "variants", ["<!-- none -->", "<!-- none --><b>x</b>", "<b>x</b><i>y</i>\x01"]
+)
+def test_switches_with_other_things_in_them(variants: str) -> None:
+    page = help_page([("a", f'one <span class="switchinline">{variants}</span>\x02 two')])
+    (paragraph,) = read_page(page)
+    assert paragraph.text.startswith("one") and paragraph.text.endswith("two")
+    assert ("x" in paragraph.text) == ("x" in variants.replace("-", ""))
+    assert "y" not in paragraph.text

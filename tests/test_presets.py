@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from fairseq import options
 
+from recipes.comparison.contenders import read_preset
+from recipes.errors import RecipeError
 from tests import training
 
 PRESETS = sorted(Path(__file__).parents[1].glob("recipes/presets/*.txt"))
@@ -47,3 +49,10 @@ def test_the_papers_preset_has_the_papers_numbers() -> None:
     assert (options.ascent_step_size, options.init_std, options.epsilon) == (1e-4, 1e-4, 0.3)
     assert options.ascent_steps == 1
     assert (str(options.norm), str(options.norm_scope)) == ("l2", "sentence")
+
+
+@pytest.mark.parametrize("content", [b"--norm 'l2", b"--criterion salt # Gr\xf6\xdfe"])
+def test_what_is_no_preset_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_bytes(content)
+    with pytest.raises(RecipeError, match=r"own\.txt: no options of fairseq-train, as text"):
+        read_preset(tmp_path / "own.txt")

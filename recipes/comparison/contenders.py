@@ -56,5 +56,11 @@ def contenders(names: Sequence[str]) -> list[Contender]:
 
 
 def read_preset(path: Path) -> list[str]:
-    """Return the options in a file of `recipes/presets`, as a shell would split them."""
-    return shlex.split(path.read_text("utf-8"), comments=True)
+    """Return the options in a file of `recipes/presets`, as a shell would split them.
+
+    Raises RecipeError if that cannot be done.
+    """
+    try:
+        return shlex.split(path.read_text("utf-8"), comments=True)
+    except ValueError as error:  # no UTF-8, or a quotation that does not end
+        raise RecipeError(f"{path}: no options of fairseq-train, as text: {error}") from None
