@@ -13,6 +13,14 @@ if find_spec("fairseq") is not None:
 
     compat.apply()
     from fairseq_adv import criterions
-    from fairseq_adv.tasks import adversarial_translation
+    from fairseq_adv.tasks import (
+        adversarial_translation,
+        adversarial_translation_multi_simple_epoch,
+    )
 
-    __all__ = ["adversarial_translation", "compat", "criterions"]
+    __all__ = [
+        "adversarial_translation",
+        "adversarial_translation_multi_simple_epoch",
+        "compat",
+        "criterions",
+    ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from fairseq.data.iterators import EpochBatchIterator
@@ -80,18 +80,19 @@ class Memory:
     def __init__(self, replays: int) -> None:
         self.replays = replays
         self._epoch: int | None = None
-        self._waiting: dict[tuple[int, ...], tuple[int, Delta]] = {}
-        self._moved: dict[tuple[int, ...], Delta] = {}
+        self._waiting: dict[_Key, tuple[int, Delta]] = {}
+        self._moved: dict[_Key, Delta] = {}
 
     def recall(self, sample: dict[str, Any]) -> Delta | None:
         """The perturbation that was last remembered for this batch."""
-        _, delta = self._waiting.get(_ids(sample), (0, {}))
+        _, delta = self._waiting.get(_key(_ids(sample), self._moved), (0, {}))
         device = sample["target"].device
         return {side: d.to(device) for side, d in delta.items()} or None
 
     def remember(self, sample: dict[str, Any], delta: Delta) -> None:
         """Keep a perturbation for this batch's next replay, if this update counts."""
-        self._moved[_ids(sample)] = {side: d.detach() for side, d in delta.items()}
+        key = _key(_ids(sample), self._moved)
+        self._moved[key] = {side: d.detach() for side, d in delta.items()}
 
     def begin_update(self) -> None:
         """Forget what an update that was broken off would have remembered."""
@@ -99,10 +100,10 @@ class Memory:
 
     def end_update(self, skipped: bool = False) -> None:
         """The batches that were remembered have been replayed; what moved stays, unless skipped."""
-        for ids, delta in self._moved.items():
-            played, before = self._waiting.pop(ids, (0, {}))
+        for key, delta in self._moved.items():
+            played, before = self._waiting.pop(key, (0, {}))
             if played + 1 < self.replays:
-                self._waiting[ids] = (played + 1, before if skipped else delta)
+                self._waiting[key] = (played + 1, before if skipped else delta)
         self._moved.clear()
 
     def begin_epoch(self, epoch: int) -> None:
@@ -115,14 +116,28 @@ class Memory:
         """All that is remembered, as plain containers of tensors on the CPU."""
         waiting = [
             (list(ids), played, {side: d.cpu() for side, d in delta.items()})
-            for ids, (played, delta) in self._waiting.items()
+            for (ids, _), (played, delta) in self._waiting.items()
         ]
         return {"epoch": self._epoch, "waiting": waiting}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Remember what `state_dict` gave, and nothing else."""
         self._epoch = state["epoch"]
-        self._waiting = {tuple(ids): (played, delta) for ids, played, delta in state["waiting"]}
+        self._waiting = {}
+        for ids, played, delta in state["waiting"]:
+            self._waiting[_key(tuple(ids), self._waiting)] = (played, delta)
+
+
+_Key = tuple[tuple[int, ...], int]
+"""A batch: its sentences' ids, and how many of the same ids come before it in an update.
+
+Datasets of several language pairs number the sentences of each pair from 0, and those that sample
+have a sentence more than once.
+"""
+
+
+def _key(ids: tuple[int, ...], before: Collection[_Key]) -> _Key:
+    return ids, sum(known == ids for known, _ in before)
 
 
 def _ids(sample: dict[str, Any]) -> tuple[int, ...]:

@@ -289,3 +289,23 @@ def test_a_stand_in_batch_is_nobodys_replay() -> None:
     assert all(torch.equal(after[side], waiting[side]) for side in waiting)
     update()
     assert task.memory.recall(batch) is not None, "played twice, and not three times"
+
+
+def test_batches_of_the_same_ids_are_told_apart() -> None:
+    """Sentences of two language pairs have the same ids; each batch goes on where it was."""
+    memory = Memory(3)
+    for step in range(2):
+        memory.begin_update()
+        for batch in (10.0, 20.0):
+            expected = None if step == 0 else delta(batch)
+            assert memory.recall(sample(4, 2)) == expected
+            memory.remember(sample(4, 2), delta(batch + step))
+        memory.end_update()
+    again = Memory(3)
+    again.load_state_dict(memory.state_dict())
+    again.begin_update()
+    for batch in (11.0, 21.0):
+        assert again.recall(sample(4, 2)) == delta(batch)
+        again.remember(sample(4, 2), delta(0.0))
+    again.end_update()
+    assert again.state_dict()["waiting"] == []
