@@ -100,14 +100,18 @@ def leave_out_empty_batches() -> None:
     last group. In an update with `--update-freq` above 1 that has such a batch beside others,
     `Trainer.train_step` counts the sentences of the batch that stands in for it, or, if it is the
     last, none at all: the gradient is then divided by 1, and the update huge. Such batches are left
-    out; only of an update that has no others one is kept, for its part in communication. Test:
+    out; only of an update that has no others one is kept, for its part in communication. All are
+    kept where workers communicate in each pass. Test:
     test_an_empty_batch_among_others_changes_nothing.
     """
     train_step = Trainer.train_step
 
     @functools.wraps(train_step)
     def of_data(self: Trainer, samples: Any, *args: Any, **kwargs: Any) -> Any:
-        return train_step(self, [s for s in samples if s] or samples[:1], *args, **kwargs)
+        in_step = self.is_fsdp or getattr(self.cfg.model, "base_layers", 0)
+        if not in_step:
+            samples = [s for s in samples if s] or samples[:1]
+        return train_step(self, samples, *args, **kwargs)
 
     Trainer.train_step = of_data
 
