@@ -14,7 +14,7 @@ from fairseq_adv.replay import Memory
 from tests import tiny, training
 from tests.derivative import check_derivative, differentiated
 from tests.gradients import distance
-from tests.method_table import Match, Row, every_method, noise_by_position
+from tests.method_table import ROWS, Match, Row, every_method, noise_by_position
 from tests.updates import LEARNING_RATE, moved, options_of, parameters, trainer, update
 
 __all__ = ["noise_by_position"]
@@ -84,7 +84,7 @@ def test_an_update_is_the_one_that_is_made_by_hand(
 
 
 @every_method
-@pytest.mark.parametrize("place", [0, 2])
+@pytest.mark.parametrize("place", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_an_empty_batch_among_others_changes_nothing(
     row: Row, place: int, noise_by_position: None
 ) -> None:
@@ -170,6 +170,9 @@ SIZES = [f"--{part}-embed-dim=8" for part in ("encoder", "decoder")]  # as the n
 DESCENT = [*SIZES, "--dropout", "0", "--optimizer", "sgd"]
 
 
+QUICK = ("salt", "freeat-task-loss", "rdrop")
+
+
 @pytest.fixture(scope="module")
 def start(equal_sentences: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model before its first update."""
@@ -181,7 +184,13 @@ def start(equal_sentences: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return start
 
 
-@every_method
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, marks=[] if row.name in QUICK else pytest.mark.slow, id=row.name)
+        for row in ROWS
+    ],
+)
 def test_max_tokens_from_one_sentence_to_all_of_them(
     row: Row, equal_sentences: Path, start: Path, tmp_path: Path, noise_by_position: None
 ) -> None:

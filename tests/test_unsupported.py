@@ -48,7 +48,13 @@ def test_pipelines_are_refused() -> None:
 
 
 @every_method
-@pytest.mark.parametrize("option", ["--checkpoint-activations", "--offload-activations"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--checkpoint-activations",
+        pytest.param("--offload-activations", marks=pytest.mark.slow),
+    ],
+)
 def test_checkpointed_activations_change_nothing_or_are_refused(
     row: Row, option: str, toy_data: Path, tmp_path: Path
 ) -> None:
