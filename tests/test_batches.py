@@ -107,6 +107,18 @@ def test_an_empty_batch_among_others_changes_nothing(
         assert {key: other[key] for key in keys} == {key: one[key] for key in keys}
 
 
+@every_method
+def test_an_update_of_nothing_but_empty_batches_moves_nothing(row: Row) -> None:
+    """A worker that has no data left: it takes part with zeros, of any batch."""
+    match = Match(row)
+    before = parameters(match.model)
+    made = trainer(row, match.model, "--gauge-interval", "1")
+    update(made, [{}, {}])
+    assert not any(m.any() for m in moved(match.model, before))
+    if made.task.memory is not None:
+        assert made.task.memory.state_dict()["waiting"] == []
+
+
 ONE_WORD = {
     "nothing-but-the-end": ((1, 1),),
     "source-only": ((4, 1),),
