@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from fairseq import checkpoint_utils, utils
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
+from fairseq.dataclass.configs import FairseqConfig
+from omegaconf import OmegaConf
 
 import fairseq_adv
 from fairseq_adv.core.backward import Backward
@@ -30,7 +32,9 @@ class Trained:
         )
         for option, value in options.items():
             setattr(config, option, value)
-        return CRITERION_REGISTRY[name].build_criterion(config, self.task)
+        whole = OmegaConf.structured(FairseqConfig)  # which a criterion takes some options from
+        whole.criterion = config
+        return CRITERION_REGISTRY[name].build_criterion(whole.criterion, self.task)
 
 
 def parser(doc: str) -> argparse.ArgumentParser:

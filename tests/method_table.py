@@ -92,15 +92,22 @@ ROWS = [
 every_method = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
 
-NOISE = torch.randn(64, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+NOISE = torch.randn(64, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
 
 @pytest.fixture
 def noise_by_position(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random starts and cut-offs that depend on a word's position in its sentence only."""
+    place_noise(monkeypatch)
+
+
+def place_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See the fixture."""
 
     def start(zero: Tensor, non_pad: Tensor, scale: float, *ball: Any) -> Tensor:
-        return NOISE[non_pad.cumsum(1)] * (0.05 if ball else scale) * non_pad.unsqueeze(-1)
+        size = 0.05 if ball else scale
+        noise = NOISE[non_pad.cumsum(1), : zero.size(2)]
+        return (noise * size * non_pad.unsqueeze(-1)).to(zero.dtype)
 
     def kept(non_pad: Tensor, rate: float, spared: WordPlace) -> Tensor:
         number = non_pad.cumsum(1)
@@ -137,7 +144,8 @@ class Waiting:
         found = {}
         for side in self.sides:
             non_pad = self.game.non_pad(side)
-            noise = NOISE[non_pad.cumsum(1) + (20 if side == "source" else 0)]
+            places = non_pad.cumsum(1) + (20 if side == "source" else 0)
+            noise = NOISE[places, : self.game.zero_delta(side).size(2)]
             found[side] = 0.02 * noise * non_pad.unsqueeze(-1)
         return found
 

@@ -1,7 +1,8 @@
-"""FreeAT on several workers: its replays are in step, and what each carries is its own."""
+"""Several workers are one with as many batches per update: all methods, backends, 2 and 4."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -13,57 +14,112 @@ import pytest
 import torch
 
 from tests import training
+from tests.method_table import ROWS, Row, every_method
 
-# No dropout and a start at zero: nothing that differs between workers is random.
-FREEAT = ["--replays", "3", "--ascent-step-size", "0.3", "--epsilon", "0.5", "--dropout", "0"]
-FREEAT += ["--clip-norm", "1.0", "--max-update", "10", "--max-tokens", "40"]
+ROOT = Path(__file__).parents[1]
 
 
-def two_workers(data: Path, save_dir: Path, *more: str) -> dict[str, Any]:
-    """fairseq-train in two processes, as a launcher starts them; the checkpoint it leaves."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    arguments = training.arguments(data, save_dir, *FREEAT, *more, criterion="freeat")
-    arguments += ["--ddp-backend", "legacy_ddp", "--distributed-backend", "gloo"]
-    arguments += ["--distributed-world-size", "2", "--distributed-no-spawn"]
-    arguments += ["--distributed-init-method", f"tcp://localhost:{port}"]
+        return int(free.getsockname()[1])
+
+
+def start(module: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def train_all(data: Path, out: Path, backend: str, world: int) -> Path:
+    """All methods, one after the other, in as many processes. Returns where they are."""
+    port, processes = free_port(), 1 if backend == "accumulated" else world
     workers = [
-        subprocess.Popen(
-            [sys.executable, "-m", "fairseq_cli.train", *arguments, "--distributed-rank", str(i)],
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in (0, 1)
+        start("tests.workers", data, out, backend, rank, world, port) for rank in range(processes)
     ]
+    said = [worker.communicate(timeout=600)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * processes, said
+    return out
+
+
+@pytest.fixture(scope="module")
+def two(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("two")
+    backends = ("accumulated", "legacy_ddp", "pytorch_ddp")
+    return {name: train_all(toy_data, folder / name, name, 2) for name in backends}
+
+
+def assert_same(found: Path, expected: Path, row: Row) -> None:
+    ours, theirs = (training.state(folder / row.name) for folder in (found, expected))
+    for key in ("num_updates", "lr_scheduler_state"):
+        assert ours["optimizer_history"][-1][key] == theirs["optimizer_history"][-1][key]
+    for name, parameter in theirs["model"].items():
+        torch.testing.assert_close(ours["model"][name], parameter, rtol=1e-4, atol=1e-6)
+    if row.criterion == "smart":
+        reference = theirs["extra_state"]["ema"]
+        for name, parameter in reference.items():
+            torch.testing.assert_close(
+                ours["extra_state"]["ema"][name], parameter, rtol=1e-4, atol=1e-6
+            )
+
+
+@every_method
+@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
+def test_two_workers_are_one_with_two_batches_per_update(
+    row: Row, backend: str, two: dict[str, Path]
+) -> None:
+    """The epoch ends in the ninth update, where the second worker has no batch any more."""
+    assert_same(two[backend], two["accumulated"], row)
+
+
+@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
+def test_gradients_are_shared_once_per_update(backend: str, two: dict[str, Path]) -> None:
+    found = json.loads((two[backend] / "synchronisations.json").read_text())
+    assert found == {row.name: 9 for row in ROWS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
+def test_four_workers_are_one_with_four_batches_per_update(
+    backend: str, toy_data: Path, tmp_path: Path
+) -> None:
+    expected = train_all(toy_data, tmp_path / "one", "accumulated", 4)
+    found = train_all(toy_data, tmp_path / "four", backend, 4)
+    for row in ROWS:
+        assert_same(found, expected, row)
+
+
+def two_workers(data: Path, save_dir: Path, *more: str) -> list[subprocess.Popen[str]]:
+    """fairseq-train with FreeAT in two processes, as a launcher starts them."""
+    options = ["--replays", "3", "--ascent-step-size", "0.3", "--epsilon", "0.5", "--max-update"]
+    options += ["10", "--max-tokens", "40", "--ddp-backend", "legacy_ddp"]
+    options += ["--distributed-backend", "gloo", "--distributed-world-size", "2"]
+    options += ["--distributed-no-spawn"]
+    options += ["--distributed-init-method", f"tcp://localhost:{free_port()}", *more]
+    arguments = training.arguments(data, save_dir, *options, criterion="freeat")
+    return [start("fairseq_cli.train", *arguments, "--distributed-rank", i) for i in (0, 1)]
+
+
+def done(workers: list[subprocess.Popen[str]], save_dir: Path) -> dict[str, Any]:
+    """The checkpoint that they leave."""
     said = [worker.communicate(timeout=200)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], said
     return training.state(save_dir)
 
 
-def test_two_workers_are_one_with_twice_as_many_batches_per_update(
-    toy_data: Path, tmp_path: Path
-) -> None:
-    both = two_workers(toy_data, tmp_path / "two")
-    options = (*FREEAT, "--update-freq", "2")
-    training.run_training(toy_data, tmp_path / "one", *options, criterion="freeat")
-    one = training.state(tmp_path / "one")
-    for key in ("num_updates", "lr_scheduler_state"):
-        assert both["optimizer_history"][-1][key] == one["optimizer_history"][-1][key]
-    for name, parameter in one["model"].items():
-        torch.testing.assert_close(both["model"][name], parameter, rtol=1e-4, atol=1e-6)
-
-
 @pytest.mark.slow
 def test_two_workers_resume_bit_identical(toy_data: Path, tmp_path: Path) -> None:
     """From inside a group of replays: each has the perturbations of its own batches back."""
-    whole = two_workers(toy_data, tmp_path / "whole")
-    first = two_workers(toy_data, tmp_path / "parts", "--max-update", "5")
+    whole = done(two_workers(toy_data, tmp_path / "whole"), tmp_path / "whole")
+    parts = tmp_path / "parts"
+    first = done(two_workers(toy_data, parts, "--max-update", "5"), parts)
     memories = first["extra_state"]["AdversarialTranslationTask"]["memories"]
     (mine,), (others,) = (memory["waiting"] for memory in memories)
     assert mine[0] != others[0], "other sentences"
-    parts = two_workers(toy_data, tmp_path / "parts")
+    last = done(two_workers(toy_data, parts), parts)
     for name, parameter in whole["model"].items():
-        assert torch.equal(parts["model"][name], parameter), name
+        assert torch.equal(last["model"][name], parameter), name

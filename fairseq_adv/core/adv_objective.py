@@ -66,9 +66,12 @@ class Regulariser(CleanBranch):
 
     def __call__(self, delta: Delta, masks: RandomState) -> Tensor:
         """l_v of each sentence: shape B, nats."""
-        log_probs = log_probabilities(self.game.perturbed(delta, masks))
+        return self.from_logits(self.game.perturbed(delta, masks))
+
+    def from_logits(self, logits: Tensor) -> Tensor:
+        """l_v of each sentence, from the logits of the perturbed pass, B x T x V."""
         kind = self._settings.divergence
-        return divergence(self.log_probs, log_probs, self.game.predicted(), kind)
+        return divergence(self.log_probs, log_probabilities(logits), self.game.predicted(), kind)
 
 
 class PerturbedTaskLoss:

@@ -32,15 +32,6 @@ class Backward:
             leaf.grad = None
         return tuple(gradients)
 
-    def gradient(
-        self, value: Tensor, leaves: Sequence[Tensor], *, create_graph: bool = False
-    ) -> tuple[Tensor, ...]:
-        """See `core.game.Accumulate`."""
-        gradients = torch.autograd.grad(
-            self.scaled(value), leaves, create_graph=create_graph, materialize_grads=True
-        )
-        return tuple(self._unscaled(g) for g in gradients)
-
     def _unscaled(self, gradient: Tensor) -> Tensor:
         """Divided by the loss scale, without waiting for a GPU to tell it."""
         one = gradient.new_ones(())

@@ -55,12 +55,6 @@ class CleanBranch:
         self._cotangent += cotangent
         return tuple(gradients)
 
-    def gradient(
-        self, value: Tensor, leaves: Sequence[Tensor], *, create_graph: bool = False
-    ) -> tuple[Tensor, ...]:
-        """See `core.game.Accumulate.gradient`."""
-        return self._accumulate.gradient(value, leaves, create_graph=create_graph)
-
     def close(self, last: Tensor) -> Tensor:
         """The last term of the whole step, from the last term of its adversarial part."""
         if self._graph is None:

@@ -93,17 +93,6 @@ class Accumulate(Protocol):
         What is returned is free of any loss scale that the optimizer works with.
         """
 
-    def gradient(
-        self, value: Tensor, leaves: Sequence[Tensor], *, create_graph: bool = False
-    ) -> tuple[Tensor, ...]:
-        """d value / d leaf for each leaf, zeros where there is none; nothing is accumulated.
-
-        What goes back through the graph is scaled like a loss, or it would vanish in 16 bits; what
-        is returned is free of the scale.
-
-        :param create_graph: let what is returned be differentiated.
-        """
-
 
 @dataclass(frozen=True)
 class Step:

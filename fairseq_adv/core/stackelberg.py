@@ -79,26 +79,43 @@ class Ascent:
     def climb(self, masks: RandomState) -> None:
         """One ascent step whose result is a constant: only delta's gradient is computed."""
         leaf = as_leaves(self.delta)
-        gradient = self._gradient(self.regulariser(leaf, masks).sum(), leaf)
+        gradient = self._gradient(leaf, masks)
         self._step(gradient)
 
     def _step(self, gradient: Delta) -> None:
         with torch.no_grad():
             self.delta, self.state = self.follower.move(self.game, self.delta, gradient, self.state)
 
-    def _gradient(self, value: Tensor, delta: Delta, *, create_graph: bool = False) -> Delta:
-        """d value / d delta, for each side."""
+    def _gradient(self, delta: Delta, masks: RandomState, *, create_graph: bool = False) -> Delta:
+        """d l_v / d delta, for each side.
+
+        In float16 it would vanish on its way back through the model, and in a double backward pass
+        the ascent's answer, which a normalized rule divides by the gradient's length, would
+        overflow. Each sentence's part therefore goes back so scaled that it is of size 1 where
+        it enters the model. It is free of that when it comes out.
+        """
+        logits = self.game.perturbed(delta, masks)
+        values = self.regulariser.from_logits(logits)
         leaves = list(delta.values())
-        gradients = self.regulariser.gradient(value, leaves, create_graph=create_graph)
-        return dict(zip(delta, gradients, strict=True))
+        if logits.dtype != torch.float16:
+            gradients = torch.autograd.grad(
+                values.sum(), leaves, create_graph=create_graph, materialize_grads=True
+            )
+            return dict(zip(delta, gradients, strict=True))
+        (entering,) = torch.autograd.grad(values.sum(), logits, retain_graph=True)
+        largest = entering.abs().amax((1, 2)).to(values.dtype)
+        scale = torch.where(largest > 0, 1 / torch.where(largest > 0, largest, 1.0), 1.0)
+        gradients = torch.autograd.grad(
+            values, leaves, scale, create_graph=create_graph, materialize_grads=True
+        )
+        return {side: g / scale[:, None, None] for side, g in zip(delta, gradients, strict=True)}
 
     def exact(self, masks: Sequence[RandomState]) -> Unrolled:
         """Unroll one step for each of the masks by double backward."""
         delta, state = as_leaves(self.delta), self.state
         with _twice_differentiable_kernels():
             for mask in masks:
-                value = self.regulariser(delta, mask).sum()
-                gradient = self._gradient(value, delta, create_graph=True)
+                gradient = self._gradient(delta, mask, create_graph=True)
                 delta, state = self.follower.move(self.game, delta, gradient, state)
 
         def pull_back(v: Delta) -> Tensor:
@@ -112,7 +129,7 @@ class Ascent:
         moves = []
         for mask in masks:
             leaf = as_leaves(self.delta)
-            gradient = self._gradient(self.regulariser(leaf, mask).sum(), leaf)
+            gradient = self._gradient(leaf, mask)
             moves.append(_Move(mask, self.delta, gradient, self.state))
             self._step(gradient)
 
@@ -144,7 +161,7 @@ class Ascent:
         for mask in masks:
             leaf = as_leaves(self.delta)
             value = self.regulariser(leaf, mask).sum()
-            gradients = self.regulariser.gradient(value, (*leaf.values(), *theta))
+            gradients = torch.autograd.grad(value, (*leaf.values(), *theta), materialize_grads=True)
             gradient = dict(zip(leaf, gradients, strict=False))
             moves.append((_Move(mask, self.delta, gradient, self.state), gradients[len(leaf) :]))
             self._step(gradient)

@@ -1,0 +1,194 @@
+"""What do 16 bits cost a gradient? Each method in each precision, against float64.
+
+    python -m benchmarks.precision DATA --path CHECKPOINT --out FOLDER
+
+Plays each batch in float64 and in the precisions of fairseq's trainer, without dropout and from the
+same random start, and compares the accumulated gradients, free of the loss scale, as the optimizer
+gets them. Prints the relative distance: the median over batches, and the worst; for SALT also
+that of the leader-follower term alone, relative to its own size. On a GPU if there is one.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from fairseq import utils
+from fairseq.modules import FairseqDropout
+from fairseq.optim.dynamic_loss_scaler import DynamicLossScaler
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks.trained import Trained, load, parser
+from fairseq_adv.core import follower
+from fairseq_adv.fairseq_game import FairseqGame
+from fairseq_adv.tasks.adversarial_training import OptimizerBackward
+from recipes.markdown import markdown_table
+from tests.tiny import float64_throughout
+
+PRECISIONS = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,  # --bf16, --memory-efficient-bf16
+    "fp16": torch.float16,  # --fp16, --memory-efficient-fp16
+    "amp": torch.float32,
+}
+PAPER = {  # recipes/presets/salt-paper.txt
+    "epsilon": 0.3,
+    "init_std": 1e-4,
+    "ascent_step_size": 1e-4,
+    "ascent_rule": "sgd",
+}
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "plain": ("salt", {"adv_weight": 0.0}),
+    "SALT": ("salt", {}),
+    "SALT, K = 2": ("salt", {"ascent_steps": 2}),
+    "SALT, the paper's settings": ("salt", PAPER),
+    "SALT, central": ("salt", {"unroll_method": "central"}),
+    "SALT, one-sided": ("salt", {"unroll_method": "one-sided"}),
+    "VAT": ("vat", {}),
+    "SMART": ("smart", {"proximal_weight": 0.0}),
+    "Adv": ("adv", {}),
+    "FreeLB": ("freelb", {}),
+    "FreeAT": ("freeat", {}),
+    "R-Drop": ("rdrop", {}),
+    "SimCut": ("simcut", {}),
+}
+
+
+class Scaled:
+    """An optimizer as far as a backward pass goes: fairseq's loss scale, or none."""
+
+    def __init__(self, scale: float | None) -> None:
+        self.scaler = None if scale is None else DynamicLossScaler(init_scale=scale)
+
+    def backward(self, loss: Tensor) -> None:
+        """As fairseq's optimizers do."""
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One method in one precision: relative distances from float64, over the batches."""
+
+    method: str
+    precision: str
+    median: float
+    worst: float
+    interaction: float | None
+
+
+@contextmanager
+def same_start() -> Iterator[None]:
+    """Draw random starts in float32, whatever the model's precision is."""
+    gaussian, uniform = follower.gaussian, follower.uniform
+
+    def drawn(zero: Tensor, non_pad: Tensor, *rest: Any, how: Any) -> Tensor:
+        return how(zero.to(torch.float32), non_pad, *rest).to(zero.dtype)
+
+    with (
+        patch.object(follower, "gaussian", lambda *a: drawn(*a, how=gaussian)),
+        patch.object(follower, "uniform", lambda *a: drawn(*a, how=uniform)),
+    ):
+        yield
+
+
+def gradient(
+    trained: Trained, criterion: Any, method: Any, sample: dict[str, Any], precision: str | None
+) -> Tensor:
+    """The accumulated gradient of all parameters, in float64; None is float64 throughout."""
+    model = trained.model.to(torch.float64 if precision is None else PRECISIONS[precision])
+    on_gpu = next(model.parameters()).is_cuda
+    scale = 2.0**15 if precision == "fp16" or (precision == "amp" and on_gpu) else None
+    while True:
+        model.zero_grad(set_to_none=True)
+        torch.manual_seed(1)
+        backward = OptimizerBackward(Scaled(scale), ignore_grad=False)  # type: ignore[arg-type]
+        game = FairseqGame(model, sample, criterion, autocast=precision == "amp")
+        weight = criterion.weight(0)
+        if weight == 0:
+            backward(game.task_loss(game.clean()))
+        else:
+            method.step(game, backward, weight=weight).finish(backward)
+        found = torch.cat(
+            [p.grad.double().flatten().cpu() for p in model.parameters() if p.grad is not None]
+        )
+        if scale is None or bool(torch.isfinite(found).all()) or scale < 2**-10:
+            return found / (scale or 1.0)
+        scale /= 2  # an update that fairseq would skip
+
+
+def compare(trained: Trained, name: str) -> list[Comparison]:
+    """One method in all precisions."""
+    criterion_name, options = ROWS[name]
+    criterion = trained.criterion(criterion_name, **options)
+    parameters = {n: p.detach().double().cpu() for n, p in trained.model.named_parameters()}
+    errors: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
+    parts: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
+    frozen = criterion.without_interaction if criterion.weight(0) > 0 else None
+    for sample in trained.batches:
+        exact, exact_part = None, None
+        for precision in (None, *PRECISIONS):
+            with torch.no_grad():  # what the 16 bits of the one before have rounded
+                trained.model.to(torch.float64)
+                for n, p in trained.model.named_parameters():
+                    p.copy_(parameters[n])
+            found = gradient(trained, criterion, criterion.method, sample, precision)
+            part = None
+            if frozen is not None:
+                part = found - gradient(trained, criterion, frozen, sample, precision)
+            if precision is None:
+                exact, exact_part = found, part
+                continue
+            assert exact is not None
+            errors[precision].append(float((found - exact).norm() / exact.norm()))
+            if part is not None and exact_part is not None:
+                parts[precision].append(float((part - exact_part).norm() / exact_part.norm()))
+    return [
+        Comparison(
+            name,
+            precision,
+            statistics.median(errors[precision]),
+            max(errors[precision]),
+            statistics.median(parts[precision]) if parts[precision] else None,
+        )
+        for precision in PRECISIONS
+    ]
+
+
+def main() -> None:
+    """Measure, print a table, and write it down."""
+    options = parser(__doc__)
+    options.set_defaults(batches=20, max_tokens=400)
+    options.add_argument("--out", type=Path, required=True, help="folder for precision.json")
+    arguments = options.parse_args()
+    trained = load(arguments)
+    for module in trained.model.modules():
+        if isinstance(module, FairseqDropout):
+            module.p = 0.0
+    if torch.cuda.is_available():
+        trained.model.cuda()
+        trained.batches[:] = [utils.move_to_cuda(batch) for batch in trained.batches]
+    found: list[Comparison] = []
+    with same_start(), float64_throughout():
+        for name in tqdm(ROWS, "methods"):
+            found += compare(trained, name)
+    rows = [("method", "precision", "median", "worst", "leader-follower term")]
+    for c in found:
+        part = "" if c.interaction is None else f"{c.interaction:.1e}"
+        rows.append((c.method, c.precision, f"{c.median:.1e}", f"{c.worst:.1e}", part))
+    print(markdown_table(rows))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    report = {"device": device, "batches": len(trained.batches), "rows": [vars(c) for c in found]}
+    (arguments.out / "precision.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
