@@ -127,10 +127,11 @@ class Follower:
                 length = norm_of(g, self.norm, self.norm_scope)
                 g = g / torch.where(length > 0, length, 1.0)
             elif self.ascent_rule == "sign":
-                g = g.sign() + 0 * g  # the sign of what is not a number would be 0
+                g = g.sign()
             elif self.ascent_rule == "adam":
                 g, moments[side] = _adam(g, state.moments[side], steps)
-            up = before + self.ascent_step_size * g
+            # The sign of NaN would be 0, and infinity would be clamped: 0 * g keeps both to be seen.
+            up = before + self.ascent_step_size * g + 0 * gradient[side]
             moved[side] = project(up, self.epsilon, self.norm, self.norm_scope)
         return moved, State(steps, moments)
 

@@ -206,6 +206,8 @@ class AdversarialTraining:
         """See `trainer_hooks`."""
         if self.skipped is not None:
             self.skipped.end_update()
+            if self.skipped.total:
+                metrics.log_scalar("skipped", self.skipped.total, weight=0, priority=750)
         if self.memory is not None:
             self.memory.end_update()
 
@@ -215,7 +217,6 @@ class AdversarialTraining:
         self.stop = self.stop or self.skipped.skip(update, why, is_master=_rank() == 0)
         if self.memory is not None:
             self.memory.end_update(skipped=True)
-        metrics.log_scalar("skipped", self.skipped.total, weight=0, priority=750)
 
 
 @contextmanager
