@@ -17,6 +17,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq_cli import generate, preprocess, train
 
 import fairseq_adv
+from fairseq_adv import checkpoints
 
 USER_DIR = str(Path(fairseq_adv.__file__).parent)
 
@@ -70,7 +71,12 @@ def run_training(data: Path, save_dir: Path, *more: str, criterion: str = "salt"
     parsed = options.parse_args_and_arch(
         parser, input_args=arguments(data, save_dir, *more, criterion=criterion)
     )
-    distributed_utils.call_main(convert_namespace_to_omegaconf(parsed), train.main)
+    try:
+        distributed_utils.call_main(convert_namespace_to_omegaconf(parsed), train.main)
+    finally:  # as the end of a process does
+        for claim in checkpoints._claims.values():
+            claim.close()
+        checkpoints._claims.clear()
 
 
 def state(save_dir: Path) -> dict[str, Any]:

@@ -1,0 +1,163 @@
+"""SIGTERM and Ctrl-C: the running update is finished, a checkpoint written, the training left."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fairseq_adv.interruption import Interruption
+from fairseq_adv.tasks.adversarial_training import AdversarialTraining
+from tests import training
+
+ROOT = Path(__file__).parents[1]
+OPTIONS = ("--max-update", "40", "--disable-validation", "--save-interval-updates", "10")
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    """fairseq-train in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "fairseq_cli.train", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_update(process: subprocess.Popen[str], number: int) -> str:
+    """Read what a training says until it has made so many updates."""
+    said = ""
+    assert process.stdout is not None
+    for line in process.stdout:
+        said += line
+        if f'"num_updates": "{number}"' in line:
+            return said
+    raise AssertionError(said)
+
+
+def same(first: Path, second: Path) -> bool:
+    ours, theirs = (training.parameters(folder) for folder in (first, second))
+    return all(torch.equal(ours[name], parameter) for name, parameter in theirs.items())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    training.run_training(toy_data, folder, *OPTIONS)
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_saves_and_leaves(
+    number: signal.Signals, toy_data: Path, tmp_path: Path, undisturbed: Path
+) -> None:
+    """As a scheduler or a terminal sends it: also to those that load the data."""
+    arguments = training.arguments(toy_data, tmp_path, *OPTIONS, "--num-workers", "2")
+    process = start(arguments)
+    said = wait_for_update(process, 3)
+    os.killpg(process.pid, number)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, said + rest
+    assert "Traceback" not in said + rest
+    message = [line for line in rest.splitlines() if number.name in line][-1]
+    found = re.search(r"the model of update (\d+) is saved as (.*)", message)
+    assert found is not None and found[2] == f"{tmp_path}/checkpoint_last.pt"
+    state = training.state(tmp_path)
+    assert state["optimizer_history"][-1]["num_updates"] == int(found[1]) < 40
+    training.run_training(toy_data, tmp_path, *OPTIONS)
+    assert same(tmp_path, undisturbed)
+
+
+def at_update(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Send this process SIGTERM inside that update."""
+    original = AdversarialTraining.train_step
+
+    def train_step(task: Any, *arguments: Any, **named: Any) -> Any:
+        if arguments[4:5] == (number - 1,) or named.get("update_num") == number - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(task, *arguments, **named)
+
+    monkeypatch.setattr(AdversarialTraining, "train_step", train_step)
+
+
+@pytest.mark.parametrize("update", [1, 14, 20, 39])
+def test_whenever_it_comes_the_rest_ends_bit_identical(
+    update: int,
+    toy_data: Path,
+    tmp_path: Path,
+    undisturbed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the first update, the last of an epoch (14), one that is saved anyway, and late."""
+    with monkeypatch.context() as patches:
+        at_update(patches, update)
+        with pytest.raises(SystemExit) as left:
+            training.run_training(toy_data, tmp_path, *OPTIONS)
+    assert left.value.code == 128 + signal.SIGTERM
+    assert training.state(tmp_path)["optimizer_history"][-1]["num_updates"] == update
+    training.run_training(toy_data, tmp_path, *OPTIONS)
+    assert same(tmp_path, undisturbed)
+
+
+def test_a_training_that_is_done_is_done(
+    toy_data: Path, tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_update(monkeypatch, 40)
+    training.run_training(toy_data, tmp_path, *OPTIONS)
+    assert same(tmp_path, undisturbed)
+
+
+def test_a_plain_training_under_our_task_too(
+    toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_update(monkeypatch, 5)
+    with pytest.raises(SystemExit):
+        training.run_training(
+            toy_data, tmp_path, *OPTIONS, criterion="label_smoothed_cross_entropy"
+        )
+    assert training.state(tmp_path)["optimizer_history"][-1]["num_updates"] == 5
+
+
+def test_a_second_ctrl_c_is_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    interruption = Interruption()
+    interruption.listen()
+    for now[0] in (100.0, 100.5):  # what the terminal sends, and what a launcher passes on
+        signal.raise_signal(signal.SIGINT)
+    assert interruption.vote == 1
+    now[0] = 110.0
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_to_one_worker_ends_all_after_the_same_update(
+    toy_data: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    options = ["--max-update", "2000", "--disable-validation", "--distributed-world-size", "2"]
+    options += ["--distributed-no-spawn", "--distributed-backend", "gloo"]
+    options += ["--distributed-init-method", f"tcp://localhost:{port}"]
+    arguments = training.arguments(toy_data, tmp_path, *options)
+    workers = [start([*arguments, "--distributed-rank", str(rank)]) for rank in (0, 1)]
+    wait_for_update(workers[0], 3)
+    workers[1].send_signal(signal.SIGTERM)
+    said = [worker.communicate(timeout=60)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [143, 143], said
+    assert "Traceback" not in "".join(said)
+    assert "SIGTERM: the training ends here" in said[0]
+    updates = training.state(tmp_path)["optimizer_history"][-1]["num_updates"]
+    assert f'"num_updates": "{updates + 1}"' not in said[0]
