@@ -39,7 +39,6 @@ class Interruption:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._hear)
             signal.signal(signal.SIGINT, self._hear)
-            keep_loading_data()
 
     @property
     def vote(self) -> int:

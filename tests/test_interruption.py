@@ -60,11 +60,12 @@ def undisturbed(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_all_processes_saves_and_leaves(
-    number: signal.Signals, toy_data: Path, tmp_path: Path, undisturbed: Path
+    number: signal.Signals, toy_data: Path, tmp_path: Path
 ) -> None:
-    """As a scheduler or a terminal sends it: also to those that load the data."""
-    arguments = training.arguments(toy_data, tmp_path, *OPTIONS, "--num-workers", "2")
-    process = start(arguments)
+    """As a scheduler or a terminal sends it: also to those that load data, which still do."""
+    options = (*OPTIONS, "--max-tokens", "9", "--data-buffer-size", "1", "--max-update", "80")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    process = start(training.arguments(toy_data, broken, *options, "--num-workers", "2"))
     said = wait_for_update(process, 3)
     os.killpg(process.pid, number)
     rest, _ = process.communicate(timeout=60)
@@ -72,11 +73,30 @@ def test_a_signal_to_all_processes_saves_and_leaves(
     assert "Traceback" not in said + rest
     message = [line for line in rest.splitlines() if number.name in line][-1]
     found = re.search(r"the model of update (\d+) is saved as (.*)", message)
-    assert found is not None and found[2] == f"{tmp_path}/checkpoint_last.pt"
-    state = training.state(tmp_path)
-    assert state["optimizer_history"][-1]["num_updates"] == int(found[1]) < 40
-    training.run_training(toy_data, tmp_path, *OPTIONS)
-    assert same(tmp_path, undisturbed)
+    assert found is not None and found[2] == f"{broken}/checkpoint_last.pt"
+    state = training.state(broken)
+    assert state["optimizer_history"][-1]["num_updates"] == int(found[1]) < 80
+    training.run_training(toy_data, broken, *options)
+    training.run_training(toy_data, whole, *options)
+    assert same(broken, whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_loads_data_outlives_a_signal(
+    number: signal.Signals, toy_data: Path, tmp_path: Path
+) -> None:
+    """Its death would end the training wherever that is, also where nothing can be saved."""
+    options = ("--max-tokens", "9", "--data-buffer-size", "1", "--num-workers", "2")
+    process = start(training.arguments(toy_data, tmp_path, *options, "--max-update", "40"))
+    said = wait_for_update(process, 3)
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/children")  # a thread starts them
+    loaders = [int(pid) for children in tasks for pid in children.read_text().split()]
+    assert len(loaders) >= 2
+    for pid in loaders:
+        os.kill(pid, number)
+    rest, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, said + rest
+    assert training.state(tmp_path)["optimizer_history"][-1]["num_updates"] == 40
 
 
 def at_update(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
