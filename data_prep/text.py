@@ -44,15 +44,14 @@ def clean_line(line: str, repairs: MutableMapping[str, int]) -> str:
     Each kind of repair is counted once per line in ``repairs``. Non-breaking, thin and other
     Unicode spaces become plain ones without being counted: they are ordinary typography.
     """
-    if not line.isascii():
-        line = unicodedata.normalize("NFC", line)
-        if _INVISIBLE.search(line):
-            repairs[INVISIBLE] = repairs.get(INVISIBLE, 0) + 1
-            line = _INVISIBLE.sub("", line)
+    if not line.isascii() and _INVISIBLE.search(line):
+        repairs[INVISIBLE] = repairs.get(INVISIBLE, 0) + 1
+        line = _INVISIBLE.sub("", line)
     if _LINE_SEPARATORS.search(line):
         repairs[SEPARATOR] = repairs.get(SEPARATOR, 0) + 1
         line = _LINE_SEPARATORS.sub(" ", line)
     if _CONTROLS.search(line):
         repairs[CONTROL] = repairs.get(CONTROL, 0) + 1
         line = _CONTROLS.sub("", line)
-    return _SPACES.sub(" ", line).strip()
+    # At last: what was taken out may have stood between a letter and its accent.
+    return _SPACES.sub(" ", unicodedata.normalize("NFC", line)).strip()
