@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from argparse import Namespace
-from collections import defaultdict
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-import torch
 from fairseq.data import data_utils
 from fairseq.dataclass import utils as dataclass_utils
 from fairseq.distributed import utils as distributed_utils
@@ -23,11 +20,9 @@ from fairseq.models import distributed_fairseq_model
 from fairseq.models.ema.ema import EMA
 from fairseq.tasks import FairseqTask
 from fairseq.trainer import Trainer
-from omegaconf import AnyNode, DictConfig, ListConfig
-from omegaconf.base import ContainerMetadata, Metadata
 from omegaconf.errors import OmegaConfBaseException
 
-from fairseq_adv import checkpoints, trainer_hooks
+from fairseq_adv import checkpoints, interruption, safe_loading, trainer_hooks
 
 
 def apply() -> None:
@@ -44,6 +39,7 @@ def apply() -> None:
         average_shared_parameters_once,
         resume_with_the_same_batches,
         *trainer_hooks.HOOKS,
+        interruption.keep_loading_data,
         *checkpoints.PATCHES,
     ):
         if patch not in _applied:
@@ -139,23 +135,14 @@ def name_wrong_settings() -> None:
 
 
 def load_checkpoints() -> None:
-    """Let `torch.load` read fairseq's checkpoints without letting it run code.
+    """Let `torch.load` read fairseq's checkpoints, back to 0.10, without letting it run code.
 
     Since torch 2.6 it unpickles nothing but tensors and plain containers unless told otherwise;
-    fairseq's checkpoints also hold the classes allowed here, and what one worker has read and
-    broadcasts to the others holds the configuration as objects of omegaconf. Tests:
-    test_checkpoints_load, test_a_checkpoint_with_code_is_refused,
-    test_a_checkpoint_reaches_other_workers.
+    fairseq's checkpoints also hold a few classes, and what one worker has read and broadcasts to
+    the others holds the configuration as objects of omegaconf. See `safe_loading`. Tests:
+    test_checkpoints_load, test_a_checkpoint_reaches_other_workers, and test_safe_loading.py.
     """
-    scalar, array = np.float64(0).__reduce__()[0], np.empty(0).__reduce__()[0]
-    of_numpy: list[Any] = [np.ndarray, np.dtype, scalar, array]
-    of_numpy += [(scalar, "numpy.core.multiarray.scalar")]  # as numpy 1 wrote it
-    of_numpy += [(array, "numpy.core.multiarray._reconstruct")]
-    of_numpy += [type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "?")]
-    of_omegaconf = [DictConfig, ListConfig, AnyNode, ContainerMetadata, Metadata]
-    of_omegaconf += [Any, defaultdict, dict, list, int]  # what those are made of
-    of_workers = [distributed_utils._TensorPlaceholder]
-    torch.serialization.add_safe_globals([Namespace, *of_numpy, *of_omegaconf, *of_workers])
+    safe_loading.refuse_code()
 
 
 def data_parallel_on_cpu() -> None:

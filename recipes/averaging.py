@@ -7,12 +7,14 @@ The mean of the last, or of the best, checkpoints often translates better than a
 import argparse
 import re
 import sys
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.progress import progress
+from recipes.checkpoint import refusals_as_errors
 from recipes.errors import RecipeError, run_main
 from recipes.files import written_whole
 
@@ -116,9 +118,15 @@ def _saved(path: Path) -> Saved | None:
     if AVERAGED in state["extra_state"]:
         return None
     score = state["extra_state"].get("val_loss")
-    if score is not None and not state["cfg"]["checkpoint"]["maximize_best_checkpoint_metric"]:
+    if score is not None and not _higher_is_better(state):
         score = -score
     return Saved(path, int(state["optimizer_history"][-1]["num_updates"]), score)
+
+
+def _higher_is_better(state: dict[str, Any]) -> bool:
+    if state.get("cfg") is None:  # fairseq up to 0.10
+        return bool(state["args"].maximize_best_checkpoint_metric)
+    return bool(state["cfg"]["checkpoint"]["maximize_best_checkpoint_metric"])
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -126,16 +134,15 @@ def _read(path: Path) -> dict[str, Any]:
     import torch
 
     import fairseq_adv  # noqa: F401  (which says what classes may be in a checkpoint)
+    from fairseq_adv.safe_loading import refusals
 
-    try:
-        state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except Exception as error:  # torch has many for a file that is none
-        said = str(error).partition("\n")[0]
-        raise RecipeError(f"{path}: not a whole checkpoint of fairseq ({said})") from error
+    with refusals_as_errors(), refusals(path):
+        mapped = zipfile.is_zipfile(path)  # as torch has written it since 1.6
+        state = dict(torch.load(path, map_location="cpu", mmap=mapped, weights_only=True))
     missing = {"model", "extra_state", "optimizer_history"} - set(state)
     if missing:
         raise RecipeError(f"{path}: not a checkpoint of a training: no {', '.join(missing)} in it")
-    return dict(state)
+    return state
 
 
 def _main() -> None:

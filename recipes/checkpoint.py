@@ -1,8 +1,12 @@
 """Read a checkpoint of fairseq: what it is of, and after how many updates."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from recipes.errors import RecipeError
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ def read_checkpoint(path: Path) -> Trained:
     from omegaconf import OmegaConf
 
     state = load_state(path)
-    models, _, _ = checkpoint_utils.load_model_ensemble_and_task([str(path)])
+    with refusals_as_errors():
+        models, _, _ = checkpoint_utils.load_model_ensemble_and_task([str(path)])
     criterion: Any = OmegaConf.to_container(state["cfg"]["criterion"], resolve=True)
     return Trained(
         method=criterion["_name"],
@@ -42,13 +47,25 @@ def updates_of(path: Path) -> int:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint of fairseq holds."""
+    """Return what a checkpoint of fairseq holds. Raises RecipeError for what is none."""
     # Imported late, since fairseq sets up the logging of the whole process when it is imported.
     from fairseq import checkpoint_utils
 
     import fairseq_adv  # noqa: F401  (registers the task, mends the loading of checkpoints)
 
-    return dict(checkpoint_utils.load_checkpoint_to_cpu(str(path)))
+    with refusals_as_errors():
+        return dict(checkpoint_utils.load_checkpoint_to_cpu(str(path)))
+
+
+@contextmanager
+def refusals_as_errors() -> Iterator[None]:
+    """Raise a RecipeError where a checkpoint is refused since it has code in it, or is damaged."""
+    from fairseq_adv.safe_loading import CheckpointRefused
+
+    try:
+        yield
+    except CheckpointRefused as refused:
+        raise RecipeError(str(refused).removeprefix("fairseq_adv: ")) from None
 
 
 def _updates(state: dict[str, Any]) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from recipes.checkpoint import refusals_as_errors
 from recipes.errors import RecipeError
 from recipes.generation import MAX_LEN_A, MAX_LEN_B, Hypothesis, hypothesis_of
 from recipes.model_folder import CTRANSLATE2, MODEL
@@ -44,9 +45,10 @@ class FairseqEngine:
         self._device = "cuda" if torch.cuda.is_available() and not cpu else "cpu"
         options = {"beam": beam, "unnormalized": True}
         options |= {"max_len_a": MAX_LEN_A, "max_len_b": MAX_LEN_B}
-        self._models, cfg, self._task = checkpoint_utils.load_model_ensemble_and_task(
-            [str(model / MODEL)], arg_overrides={"data": str(model), **options}
-        )
+        with refusals_as_errors():
+            self._models, cfg, self._task = checkpoint_utils.load_model_ensemble_and_task(
+                [str(model / MODEL)], arg_overrides={"data": str(model), **options}
+            )
         for loaded in self._models:
             loaded.prepare_for_inference_(cfg)  # which convolutional models tell the beam size
             loaded.to(self._device)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.versions import installed
-from recipes.checkpoint import load_state
+from recipes.checkpoint import load_state, refusals_as_errors
 from recipes.errors import RecipeError, run_main
 from recipes.evaluate import PLAIN_LENPEN
 from recipes.files import folder_written_whole
@@ -73,12 +73,7 @@ def export(
         )
     prepared = Prepared.of(data)
     languages = prepared.languages
-    try:
-        state = load_state(checkpoint)
-    except Exception as error:
-        raise RecipeError(
-            f"{checkpoint}: no checkpoint of fairseq ({_first_line(error)})"
-        ) from None
+    state = load_state(checkpoint)
     with folder_written_whole(out) as folder:
         for lang in languages:
             shutil.copyfile(data / "bin" / f"dict.{lang}.txt", folder / f"dict.{lang}.txt")
@@ -188,9 +183,12 @@ def _max_positions(folder: Path, checkpoint: Path, data: Path) -> tuple[int, int
     from fairseq import checkpoint_utils, utils
 
     try:
-        (model,), _, task = checkpoint_utils.load_model_ensemble_and_task(
-            [str(folder / MODEL)], arg_overrides={"data": str(folder)}
-        )
+        with refusals_as_errors():
+            (model,), _, task = checkpoint_utils.load_model_ensemble_and_task(
+                [str(folder / MODEL)], arg_overrides={"data": str(folder)}
+            )
+    except RecipeError as refused:
+        raise RecipeError(str(refused).replace(str(folder / MODEL), str(checkpoint))) from None
     except RuntimeError as error:
         if "size mismatch" not in str(error):
             raise
@@ -225,10 +223,6 @@ def _convert(folder: Path, languages: tuple[str, str], quantization: str | None)
                 raise
             return "; ".join(unsupported)
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]
 
 
 @quiet()

@@ -135,6 +135,9 @@ class _Shard:
         # Those that were ended because another one failed have no last words.
         if self._process.returncode > 0:
             lines = [line for line in self._said.read_text("utf-8", "replace").split("\n") if line]
+            for number, line in enumerate(lines):
+                if line.startswith("fairseq_adv: "):  # the last thing said, and all that matters
+                    raise RecipeError("\n".join(lines[number:]).removeprefix("fairseq_adv: "))
             last = "".join(f"\n  {line[:200]}" for line in lines[-_LAST_LINES:])
             status = self._process.returncode
             raise RecipeError(f"fairseq-generate failed (exit status {status}):{last}")

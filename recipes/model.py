@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 from data_prep.progress import progress
+from recipes.checkpoint import refusals_as_errors
 from recipes.errors import RecipeError
 from recipes.files import CHECKPOINTS, data_report
 from recipes.generation import MAX_TOKENS
@@ -111,8 +111,11 @@ def load(data: Path, checkpoint: Path, cpu: bool) -> Loaded:
         "eval_bleu": False,
     }
     try:
-        models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], changes)
-    except (RuntimeError, UnpicklingError, EOFError, ValueError) as error:
+        with refusals_as_errors():
+            models, _, task = checkpoint_utils.load_model_ensemble_and_task(
+                [str(checkpoint)], changes
+            )
+    except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[-1].strip()
         raise RecipeError(
             f"{checkpoint}: no checkpoint of a model with the dictionaries of {data / 'bin'}:"

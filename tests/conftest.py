@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from recipes.export import export
-from tests import training, translators
+from tests import old_fairseq, training, translators
 from tests.data_prep_fixtures import without_fairseq, write_texts
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -60,6 +60,12 @@ def exported(clauses: Path, trained: Path, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("exported") / "model"
     assert export(clauses, trained, folder) is None
     return folder
+
+
+@pytest.fixture(scope="session")
+def old_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of data_prep, for the checkpoints of `old_fairseq`."""
+    return old_fairseq.prepare(tmp_path_factory.mktemp("old") / "data")
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_a_choice_that_is_none(checkpoints: Path, choice: str, message: str) -> 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "checkpoint_last.pt").write_bytes(b"PK torn")
-    with pytest.raises(RecipeError, match=r"_last\.pt: not a whole checkpoint of fairseq"):
+    with pytest.raises(RecipeError, match=r"_last\.pt: no checkpoint of fairseq, or not a whole"):
         choose(tmp_path, "last-1")
     torch.save({"model": {}}, tmp_path / "checkpoint_last.pt")
     with pytest.raises(RecipeError, match=r"not a checkpoint of a training: no (extra|optimizer)_"):

@@ -291,7 +291,7 @@ def test_what_is_no_checkpoint_of_these_data(
 ) -> None:
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"nonsense")
-    with pytest.raises(RecipeError, match=r"broken\.pt: no checkpoint of a model"):
+    with pytest.raises(RecipeError, match=r"broken\.pt: no checkpoint of fairseq"):
         calibrate(word_data, {"broken": broken}, tmp_path / "out", cpu=True)
     other = tmp_path / "data"
     (other / "bin").mkdir(parents=True)
