@@ -2,9 +2,8 @@
 SHELL := /bin/bash
 VENV := .venv
 CORPUS ?= libreoffice-help-de-en
-METHOD ?= salt
 RECIPE ?= libreoffice-help-de-en
-MODEL ?= results/demo/model
+export MODEL ?= results/demo/model
 ARGS ?=
 ARCHIVE ?=
 
@@ -25,16 +24,15 @@ $(ENVIRONMENT): requirements.txt
 	@recipes/environment.sh $(VENV)
 	@touch $@
 
+# What is set on make's command line is in the environment of all these: see their headers.
 demo: $(ENVIRONMENT) ## corpus, BPE, training, scores, a plot, a translator (METHOD=, CORPUS=, ARCHIVE=)
-	@PYTHON=python METHOD="$(METHOD)" CORPUS="$(CORPUS)" ARCHIVE="$(ARCHIVE)" recipes/demo.sh
+	@PYTHON=python recipes/demo.sh
 
-# What is set on make's command line is in the recipe's environment: see its header.
 compare: $(ENVIRONMENT) ## methods on one corpus (CORPUS= or TEXT=, METHODS=, SEEDS=, UPDATES=, JOBS=)
 	@PYTHON=python recipes/compare.sh -- $(ARGS)
 
-# What is set on make's command line is in the recipe's environment: see recipes/training.sh.
 train: $(ENVIRONMENT) ## train and score a recipe (RECIPE=, METHOD=, SEED=, GPUS=, SCALE=tiny, DRY_RUN=1)
-	@PYTHON=python recipes/$(RECIPE).sh -- $(ARGS)
+	@PYTHON=python "recipes/$(RECIPE).sh" -- $(ARGS)
 
 table2 table3 parameter-study: $(ENVIRONMENT)
 	@PYTHON=python recipes/paper.sh $@ -- $(ARGS)
@@ -43,16 +41,16 @@ table3: ## Table 3: WMT'16
 parameter-study: ## Figure 1: unrolled steps and radius, SALT against SMART (STEPS=, RADII=)
 
 evaluate: $(ENVIRONMENT) ## of a trained recipe: scores, calibration, robustness (AVERAGE=, BASELINE=)
-	@PYTHON=python recipes/$(RECIPE).sh score calibrate robustness
+	@PYTHON=python "recipes/$(RECIPE).sh" score calibrate robustness
 
 export: $(ENVIRONMENT) ## make a translator of a trained recipe, for stock fairseq and CTranslate2
-	@PYTHON=python recipes/$(RECIPE).sh export
+	@PYTHON=python "recipes/$(RECIPE).sh" export
 
 translate: $(ENVIRONMENT) ## standard input to standard output (MODEL=, ARGS="--engine fairseq")
-	@python -m recipes.translate $(MODEL) $(ARGS)
+	@python -m recipes.translate "$$MODEL" $(ARGS)
 
 data: $(ENVIRONMENT) ## prepare a corpus (CORPUS=, ARCHIVE=, ARGS="--max-words 50")
-	@python -m data_prep $(CORPUS) $(if $(ARCHIVE),--archive $(ARCHIVE)) $(ARGS)
+	@python -m data_prep "$(CORPUS)" $(if $(ARCHIVE),--archive $(ARCHIVE)) $(ARGS)
 
 test: $(ENVIRONMENT) ## run the tests (minutes)
 	@python -m pytest $(ARGS)

@@ -16,7 +16,8 @@
 #   TEXT       your own corpus instead: two files, line n of one translates line n of the other;
 #              their endings are the languages: "my/text.de my/text.en". Dev and test set are drawn
 #              from it
-#   ARCHIVE    copies of the corpus' archives, read instead of downloading them
+#   ARCHIVE    copies of the corpus' archives, read instead of downloading them; here and in TEXT quote
+#              names with spaces: "'my files/a.de' 'my files/a.en'"
 #   DATA_ARGS  what data_prep takes of a corpus (default: below; "" takes all)
 #   UPDATES    how long every method trains (default: below)
 #   TIME       equal time, in updates of plain training (default: twice UPDATES). What is cheap
@@ -63,9 +64,10 @@ corpus=${CORPUS:-libreoffice-help-de-en}
 corpus=${corpus%/}
 read -r -a methods <<<"${METHODS:-transformer adv freeat freelb smart salt rdrop simcut}"
 read -r -a seeds <<<"${SEEDS:-1 2 3}"
-read -r -a text <<<"${TEXT:-}"
-read -r -a archives <<<"${ARCHIVE:-}"
-read -r -a selection <<<"$data_args"
+text=() archives=() selection=()
+words text "${TEXT:-}"
+words archives "${ARCHIVE:-}"
+words selection "$data_args"
 [[ $# == 0 || $1 == -- ]] || fail "usage: recipes/compare.sh [-- options of fairseq-train]"
 shift "$(($# > 0 ? 1 : 0))"
 options=("$@")
@@ -94,6 +96,7 @@ else
   prepare=("$name" ${archives[@]+--archive "${archives[@]}"})
 fi
 out=${OUT:-results/compare/$name}
+[[ $out != -* ]] || out=./$out # not to be taken for an option
 claim "$out"
 echo "1/4 data: $data${prepare[*]:+, ${selection[*]:-all of it}}"
 if ((${#prepare[@]})); then

@@ -7,7 +7,8 @@
 #   CORPUS  de-en (default), fr-en or vi-en, with or without libreoffice-help- before it
 #   OUT     where the results go (default: results/demo; with another corpus or method
 #           results/demo-CORPUS, results/demo-METHOD, results/demo-CORPUS-METHOD)
-#   ARCHIVE local package files to read instead of downloading them, separated by spaces
+#   ARCHIVE local package files to read instead of downloading them, separated by spaces; quoted
+#           where there are spaces in their names: "'my files/a.deb' b.deb"
 #   PYTHON  the python of the environment (default: python)
 #
 # What is finished is reused; an interrupted run continues where it was. All methods share the data.
@@ -63,6 +64,7 @@ name=demo
 data=data/$name
 [[ $method == salt ]] || name+=-$method
 out=${OUT:-results/$name}
+[[ $out != -* ]] || out=./$out # not to be taken for an option
 python=${PYTHON:-python}
 log=$out/training.log
 checkpoints=$out/checkpoints
@@ -95,7 +97,8 @@ at_end() {
 
 # ---- 1. Data -------------------------------------------------------------------------------------
 echo "1/5 data: LibreOffice's help texts, $corpus, as $data"
-read -r -a archives <<<"${ARCHIVE:-}"
+archives=()
+words archives "${ARCHIVE:-}"
 mkdir -p data
 # Demos of other methods may be about to make the same data: the first one does, the others wait.
 run flock --no-fork "data/.$corpus.lock" \

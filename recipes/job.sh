@@ -12,6 +12,18 @@ fail() {
   exit 1
 }
 
+# words NAME VALUE: sets the array NAME to the words in VALUE. Quotes keep a word with spaces together,
+# as in "'my texts/a.de' b.de"; the name of a file that is there is one word in any case.
+words() {
+  local -n _words=$1
+  if [[ -e $2 ]]; then
+    _words=("$2")
+    return
+  fi
+  mapfile -d '' -t _words < <(xargs -r printf '%s\0' <<<"$2" 2>/dev/null)
+  wait "$!" || fail "$2: a quotation does not end"
+}
+
 # Makes a directory for the results, and keeps other runs out of it: the lock is held until the last
 # process of this run is gone.
 claim() {

@@ -20,7 +20,8 @@
 #   BASELINE   a method trained on the same data with the same seed: is this one better by more than
 #              chance? In the pictures of calibrate and robustness it stands beside this one
 #   SPLIT_COMPOUNDS  1: also a tokenised BLEU with hyphenated words split, which is higher
-#   ARCHIVE    copies of the corpus' archives, read instead of downloading them
+#   ARCHIVE    copies of the corpus' archives, read instead of downloading them; quoted where there
+#              are spaces in their names: "'my files/a.tgz' b.tgz"
 #   DATA, OUT  default: data/RECIPE and results/RECIPE/METHOD/seed-SEED
 #   SCALE      tiny: a small model, a small part of the corpus, minutes. To try a recipe
 #   DRY_RUN    1: print the commands, run none, change nothing
@@ -96,6 +97,9 @@ main() {
   fi
   data=${DATA:-data/$name}
   out=${OUT:-results/$name/$method/seed-$seed}
+  # Not to be taken for options.
+  [[ $data != -* ]] || data=./$data
+  [[ $out != -* ]] || out=./$out
   baseline=${BASELINE:+results/$name/$BASELINE/seed-$seed}
   check AVERAGE "${AVERAGE:-last-1}" '(last|best)-[1-9][0-9]*' "last-N, best-N"
   set_adversary
@@ -125,7 +129,7 @@ set_adversary() {
 
 stage_data() {
   local archives=()
-  read -r -a archives <<<"${ARCHIVE:-}"
+  words archives "${ARCHIVE:-}"
   echo "data: $corpus, as $data"
   run mkdir -p "${data%/*}"
   # Trainings with other methods may be about to make the same data: the others wait.
