@@ -13,6 +13,7 @@ from typing import NoReturn
 from data_prep.errors import DataPrepError
 from data_prep.progress import progress
 from data_prep.stages import digest_of, say
+from data_prep.unpacking import LARGEST
 
 _BLOCK = 1 << 16  # bytes
 _TIMEOUT = 30  # seconds without a byte
@@ -138,6 +139,7 @@ def _receive(archive: Archive, url: str, part: Path) -> None:
             raise _Failure("a web page is there")
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             have = 0  # the server does not do ranges: it begins again
+        limit = LARGEST if archive.size is None else archive.size
         expected = response.length  # bytes to come; None where the server does not say
         total = archive.size if expected is None else have + expected
         with (
@@ -145,6 +147,9 @@ def _receive(archive: Archive, url: str, part: Path) -> None:
             progress(None, archive.name, "B", total, have) as bar,
         ):
             for block in _blocks(response):
+                if stream.tell() + len(block) > limit:
+                    part.unlink()  # before it fills the disk
+                    raise _Failure(f"it has more than {limit:,} bytes")
                 stream.write(block)
                 bar.update(len(block))
     if expected is not None and _size(part) < have + expected:

@@ -208,6 +208,32 @@ def test_the_wrong_content(home: Home, tmp_path: Path) -> None:
     assert home.asked == [None]
 
 
+@pytest.mark.parametrize("tells_length", [True, False])
+@pytest.mark.parametrize("size", [None, 100_000])
+def test_a_server_that_sends_more_and_more(
+    home: Home,
+    tmp_path: Path,
+    size: int | None,
+    tells_length: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it sends does not fill the disk, be the right size known or not."""
+    monkeypatch.setattr(downloads, "LARGEST", 100_000)
+    written: list[int] = []
+    unlink = Path.unlink
+
+    def measured(path: Path, missing_ok: bool = False) -> None:
+        written.append(path.stat().st_size if path.exists() else 0)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", measured)
+    home.tells_length = tells_length
+    archive = home.archive(size=size, checksum=None)
+    assert "it has more than 100,000 bytes" in refused(archive, tmp_path)
+    assert max(written) <= 100_000
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
 def test_a_web_page_in_place_of_the_file(home: Home, tmp_path: Path) -> None:
     home.content = b"<html>Log in, please.</html>"
     home.content_type = "text/html; charset=utf-8"
