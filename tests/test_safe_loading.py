@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import functools
 import importlib
 import io
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import zipfile
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import torch
 from fairseq import checkpoint_utils, utils
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fairseq_adv import safe_loading
 from fairseq_adv.safe_loading import CheckpointRefused, NotAValue, value_of
@@ -121,6 +122,120 @@ def test_code_is_refused_and_not_run(tmp_path: Path, kind: str, how: str) -> Non
         else:
             pickle.loads(path.read_bytes())
         assert mark.exists()
+
+
+# What a pickle can do with what is allowed: call it with anything, put anything into its objects.
+TEXTS = ["__import__('os').mkdir('x')", "${oc.env:HOME}", "${oc.create:{a: 1}}", "!!python/name:os"]
+TEXTS += ["i4, (2,)f8", "O", "V8", "{'names': ['a'], 'formats': ['O']}", "", "\0" * 8, "numpy"]
+WORDS = st.sampled_from(TEXTS) | st.text(max_size=5) | st.integers(-3, 9) | st.none()
+NAMES_OF_STATE = ["_content", "_metadata", "_parent", "_flags_cache", "__class__", "__dict__"]
+NAMES_OF_STATE += ["ref_type", "element_type", "flags", "dtype", "__reduce__", "__call__", "items"]
+
+
+@st.composite
+def built(draw: st.DrawFn, depth: int = 2) -> Any:
+    """The instructions for something that a pickle makes, as a tree."""
+    if depth == 0 or draw(st.booleans()):
+        return draw(WORDS | st.binary(max_size=9) | st.sampled_from(ALLOWED))
+    inner = built(depth - 1)
+    kind = draw(st.sampled_from(["list", "tuple", "dict", "reduce", "newobj", "build"]))
+    if kind == "dict":
+        names = st.sampled_from(NAMES_OF_STATE)
+        return kind, draw(st.dictionaries(names, inner, max_size=4))
+    items = draw(st.lists(inner, max_size=3))
+    return (kind, draw(st.sampled_from(ALLOWED)), items, draw(inner)) if kind in (
+        "reduce", "newobj", "build"
+    ) else (kind, items)  # fmt: skip
+
+
+ALLOWED = [entry[0] if isinstance(entry, tuple) else entry for entry in safe_loading.allowed()]
+
+
+def make(tree: Any) -> Any:
+    """Do what torch does for the instructions GLOBAL, REDUCE, NEWOBJ and BUILD."""
+    match tree:
+        case ("list", items):
+            return [make(item) for item in items]
+        case ("tuple", items):
+            return tuple(make(item) for item in items)
+        case ("dict", entries):
+            return {name: make(value) for name, value in entries.items()}
+        case ("reduce", function, items, _):
+            return function(*[make(item) for item in items])
+        case ("newobj", cls, items, _):
+            return cls.__new__(cls, *[make(item) for item in items])
+        case ("build", cls, items, state):
+            made = cls(*[make(item) for item in items])
+            if type(made) in ALLOWED:
+                if hasattr(made, "__setstate__"):
+                    made.__setstate__(make(state))
+                else:
+                    made.__dict__.update(make(state))
+            return made
+    return tree
+
+
+def look_at(made: Any) -> None:
+    """What fairseq does with options."""
+    for use in (repr, len, list, dict, lambda m: m["a"], lambda m: m.task, lambda m: m.items()):
+        with contextlib.suppress(Exception):
+            use(made)
+    with contextlib.suppress(Exception):
+        OmegaConf.to_container(OmegaConf.create({"a": made}, flags=ALLOW), resolve=True)
+
+
+def test_what_is_allowed_is_harmless() -> None:
+    """Nothing is executed, imported, opened or started, whatever it is called with."""
+    for text in TEXTS:  # imports what is imported late
+        for one in ALLOWED:
+            with contextlib.suppress(Exception):
+                look_at(make(("reduce", one, [text], None)))
+
+    @settings(max_examples=1000, deadline=None, derandomize=True)
+    @given(built())
+    def is_harmless(tree: Any) -> None:
+        with watching() as events, contextlib.suppress(Exception):
+            look_at(make(tree))
+        assert events == []
+
+    is_harmless()
+
+
+def test_harm_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    for harm in (
+        lambda: eval("1"),
+        lambda: (tmp_path / "a.txt").read_text(),
+        lambda: os.system("true"),
+        lambda: subprocess.run(["true"]),
+    ):
+        with watching() as events:
+            harm()
+        assert events
+
+
+_watched: list[str] | None = None
+
+
+def _hook(event: str, arguments: Any) -> None:
+    harmful = ("exec", "open", "import", "os.", "subprocess.", "socket.", "shutil.", "ctypes.")
+    if _watched is not None and event.startswith(harmful):
+        if event == "exec" and arguments[0].co_name == "__create_fn__":
+            return  # the standard library's own, for a dataclass
+        _watched.append(f"{event} {arguments!r}")
+
+
+sys.addaudithook(_hook)
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[list[str]]:
+    global _watched
+    _watched = events = []
+    try:
+        yield events
+    finally:
+        _watched = None
 
 
 def test_a_variable_of_the_environment_does_not_change_that(tmp_path: Path) -> None:
