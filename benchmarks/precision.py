@@ -2,10 +2,11 @@
 
     python -m benchmarks.precision DATA --path CHECKPOINT --out FOLDER
 
-Plays each batch in float64 and in the precisions of fairseq's trainer, without dropout and from the
-same random start, and compares the accumulated gradients, free of the loss scale, as the optimizer
-gets them. Prints the relative distance: the median over batches, and the worst; for SALT also
-that of the leader-follower term alone, relative to its own size. On a GPU if there is one.
+Plays each batch in float64 and in the precisions of fairseq's trainer, with the same dropout masks
+and from the same random start, and compares the accumulated gradients, free of the loss scale, as
+the optimizer gets them. Prints the relative distance: the median over batches, and the worst; for
+SALT also that of the leader-follower term alone, relative to its own size. On a GPU if there is
+one (whose dropout masks differ by precision: there, mind the rows without dropout).
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "SALT": ("salt", {}),
     "SALT, K = 2": ("salt", {"ascent_steps": 2}),
     "SALT, the paper's settings": ("salt", PAPER),
+    "SALT, no dropout": ("salt", {}),
+    "SALT, the paper's settings, no dropout": ("salt", PAPER),
     "SALT, central": ("salt", {"unroll_method": "central"}),
     "SALT, one-sided": ("salt", {"unroll_method": "one-sided"}),
     "VAT": ("vat", {}),
@@ -97,6 +100,20 @@ def same_start() -> Iterator[None]:
         patch.object(follower, "uniform", lambda *a: drawn(*a, how=uniform)),
     ):
         yield
+
+
+@contextmanager
+def without_dropout(model: Any) -> Iterator[None]:
+    """Nothing is dropped out: the follower has only its own start to ascend from."""
+    modules = [module for module in model.modules() if isinstance(module, FairseqDropout)]
+    rates = [module.p for module in modules]
+    for module in modules:
+        module.p = 0.0
+    try:
+        yield
+    finally:
+        for module, rate in zip(modules, rates, strict=True):
+            module.p = rate
 
 
 def gradient(
@@ -165,20 +182,22 @@ def compare(trained: Trained, name: str) -> list[Comparison]:
 def main() -> None:
     """Measure, print a table, and write it down."""
     options = parser(__doc__)
-    options.set_defaults(batches=20, max_tokens=400)
+    options.set_defaults(batches=20, max_tokens=150)
     options.add_argument("--out", type=Path, required=True, help="folder for precision.json")
     arguments = options.parse_args()
     trained = load(arguments)
-    for module in trained.model.modules():
-        if isinstance(module, FairseqDropout):
-            module.p = 0.0
     if torch.cuda.is_available():
         trained.model.cuda()
         trained.batches[:] = [utils.move_to_cuda(batch) for batch in trained.batches]
     found: list[Comparison] = []
     with same_start(), float64_throughout():
         for name in tqdm(ROWS, "methods"):
-            found += compare(trained, name)
+            if name.endswith("no dropout"):
+                with without_dropout(trained.model):
+                    found += compare(trained, name)
+            else:
+                found += compare(trained, name)
+            tqdm.write("; ".join(f"{c.method} {c.precision} {c.median:.1e}" for c in found[-4:]))
     rows = [("method", "precision", "median", "worst", "leader-follower term")]
     for c in found:
         part = "" if c.interaction is None else f"{c.interaction:.1e}"

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from fairseq import checkpoint_utils
 from fairseq.data import data_utils
 from fairseq.dataclass import utils as dataclass_utils
 from fairseq.distributed import utils as distributed_utils
@@ -37,6 +38,7 @@ def apply() -> None:
         average_convolutional_models,
         average_every_layer,
         average_shared_parameters_once,
+        leave_a_training_that_is_done,
         resume_with_the_same_batches,
         *trainer_hooks.HOOKS,
         interruption.keep_loading_data,
@@ -216,6 +218,26 @@ def average_shared_parameters_once() -> None:
         original(self, EachOnce(new_model), *args, **kwargs)
 
     EMA._step_internal = stepping
+
+
+def leave_a_training_that_is_done() -> None:
+    """Do nothing when a training that has made all its updates is started again.
+
+    fairseq makes one more, and overwrites the model with it: it asks whether it is done after an
+    update only. Cause: `fairseq_cli.train.main`, which reads --max-epoch right after the checkpoint
+    is loaded. Test: test_a_training_that_is_done_stays_as_it_is.
+    """
+    load_checkpoint = checkpoint_utils.load_checkpoint
+
+    @functools.wraps(load_checkpoint)
+    def loading(cfg: Any, trainer: Any, **kwargs: Any) -> Any:
+        found = load_checkpoint(cfg, trainer, **kwargs)
+        options = trainer.cfg.optimization
+        if options.max_update and trainer.get_num_updates() >= options.max_update:
+            options.max_epoch = -1  # 0 would mean that there is no end
+        return found
+
+    checkpoint_utils.load_checkpoint = loading
 
 
 def resume_with_the_same_batches() -> None:

@@ -182,3 +182,21 @@ def test_a_training_resumed_in_a_later_epoch_is_the_uninterrupted_one(
     ours, theirs = (training.parameters(tmp_path / name) for name in ("stopped", "straight"))
     for name, value in theirs.items():
         assert torch.equal(ours[name], value), name
+
+
+@pytest.mark.parametrize("updates", ["4", "14"])  # inside an epoch, and at its end
+def test_a_training_that_is_done_stays_as_it_is(
+    updates: str, toy_data: Path, tmp_path: Path
+) -> None:
+    training.run_training(toy_data, tmp_path, "--max-update", updates)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.pt")}
+    training.run_training(toy_data, tmp_path, "--max-update", updates)
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.pt")} == before
+    training.run_training(toy_data, tmp_path, "--max-update", "15")
+    assert training.state(tmp_path)["optimizer_history"][-1]["num_updates"] == 15
+
+
+def test_bf16_needs_no_tpu(toy_data: Path, tmp_path: Path) -> None:
+    """Through fairseq's command line, which takes the one option for the other."""
+    training.run_training(toy_data, tmp_path, "--bf16", criterion="label_smoothed_cross_entropy")
+    assert all(p.dtype == torch.bfloat16 for p in training.parameters(tmp_path).values())

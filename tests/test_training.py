@@ -219,19 +219,6 @@ def test_a_launcher_that_fairseq_does_not_see_is_noticed(monkeypatch: pytest.Mon
         tiny.task().build_criterion(None)
 
 
-def test_half_precision_differences_are_refused() -> None:
-    task = tiny.task()
-    for way in ("central", "one-sided"):
-        with pytest.raises(SystemExit, match="--unroll-method exact"):
-            task.train_step(
-                tiny.batch(),
-                tiny.transformer().bfloat16(),
-                tiny.criterion(unroll_method=way),
-                Counting(),  # type: ignore[arg-type]
-                0,
-            )
-
-
 def test_a_trained_model_translates_every_sentence_as_a_plain_one_does(
     toy_data: Path, tmp_path: Path
 ) -> None:

@@ -1,0 +1,181 @@
+"""16 bits: gradients stay those of the method, and what has to be in float32 is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fairseq.optim.amp_optimizer import AMPOptimizer
+from fairseq.optim.dynamic_loss_scaler import DynamicLossScaler
+from torch import Tensor
+
+from fairseq_adv.core import adv_objective
+from fairseq_adv.core.game import Side
+from fairseq_adv.fairseq_game import FairseqGame
+from fairseq_adv.tasks.adversarial_training import OptimizerBackward
+from tests import tiny, training
+from tests.gradients import distance
+from tests.method_table import (  # noqa: F401  (a fixture)
+    Match,
+    Row,
+    Waiting,
+    every_method,
+    noise_by_position,
+)
+
+# At their worst, the tiny models' games have 0.09, 0.03 and 0.09.
+TOLERANCE = {"bf16": 0.15, "fp16": 0.06, "amp": 0.15}
+TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "amp": torch.float32}
+
+
+class Optimizer:
+    """As far as a backward pass goes."""
+
+    def __init__(self, scale: float | None) -> None:
+        self.scaler = None if scale is None else DynamicLossScaler(init_scale=scale)
+
+    def backward(self, loss: Tensor) -> None:
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+
+
+class WaitingInFloat32(Waiting):
+    def recall(self, sample: dict[str, Any]) -> dict[Side, Tensor]:
+        return {side: delta.float() for side, delta in super().recall(sample).items()}
+
+
+def gradient(match: Match, sample: dict[str, Any], precision: str, scale: float) -> list[Tensor]:
+    """In float64, free of the loss scale."""
+    for model in (match.model, match.reference):
+        model.to(TYPES[precision])
+    match.model.zero_grad(set_to_none=True)
+    match.game = FairseqGame(
+        match.model,
+        sample,
+        match.criterion,
+        reference_model=match.reference,
+        autocast=precision == "amp",
+    )
+    if match.row.criterion == "freeat":
+        match.game.memory = WaitingInFloat32(match.game, "both")  # type: ignore[assignment]
+    backward = OptimizerBackward(Optimizer(scale), ignore_grad=False)  # type: ignore[arg-type]
+    step = match.criterion.method.step(match.game, backward, weight=match.weight)
+    step.finish(backward)
+    assert all(delta.dtype == torch.float32 for delta in step.delta.values())
+    return [
+        torch.zeros_like(p, dtype=torch.float64) if p.grad is None else p.grad.double() / scale
+        for p in match.model.parameters()
+    ]
+
+
+@every_method
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "amp"])
+@pytest.mark.parametrize("scale", [1.0, 256.0])
+def test_the_gradient_is_that_of_float64(
+    row: Row,
+    precision: str,
+    scale: float,
+    noise_by_position: None,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Up to rounding; and divergences are taken between probabilities in float32."""
+    types = set()
+    for module in ("adv_objective", "methods.smart", "methods.rdrop", "methods.simcut"):
+        monkeypatch.setattr(
+            f"fairseq_adv.core.{module}.divergence",
+            lambda log_p, log_q, *more: (
+                types.update((log_p.dtype, log_q.dtype)) or divergence(log_p, log_q, *more)
+            ),
+        )
+    # Each further step would blow up the rounding of the one before.
+    match, sample = Match(row, **({"ascent_steps": 1} if takes(row) else {})), tiny.batch()
+    with tiny.float64_throughout():
+        match.play(sample)
+    types.clear()
+    found = gradient(match, sample, precision, scale)
+    assert distance(found, match.gradient) < TOLERANCE[precision]
+    assert types <= {torch.float32}
+
+
+def takes(row: Row) -> bool:
+    return "ascent_steps" in row.options
+
+
+divergence = adv_objective.divergence
+
+
+def test_a_tiny_ascent_neither_vanishes_nor_overflows_in_float16(
+    noise_by_position: None,  # noqa: F811
+) -> None:
+    """The gradient of a divergence is next to nothing where it begins."""
+    match = Match(SALT, init_std=1e-4, ascent_steps=1, ascent_rule="normalized")
+    sample = tiny.batch()
+    with tiny.float64_throughout():
+        match.play(sample)
+    found = gradient(match, sample, "fp16", 16.0)
+    assert all(g.isfinite().all() for g in found)
+    assert distance(found, match.gradient) < 0.4  # of so small a start little is left in float16
+
+
+(SALT,) = (row for row in every_method.args[1] if row.criterion == "salt")
+
+
+FP16 = ["--fp16", "--fp16-no-flatten-grads"]
+
+
+def trained(row: Row, data: Path, folder: Path, *options: str) -> list[Tensor]:
+    """All parameters after five updates in fairseq's trainer."""
+    common = [f"--{name.replace('_', '-')}={value}" for name, value in row.options.items()]
+    common += [*row.training, "--dropout", "0", "--max-update", "5", "--clip-norm", "1"]
+    common += ["--disable-validation", "--optimizer", "sgd", "--lr", "0.5"]
+    training.run_training(data, folder, *common, *options, criterion=row.criterion)
+    return [p.double() for p in training.parameters(folder).values() if p.dim()]
+
+
+def assert_near(
+    ours: list[Tensor], theirs: list[Tensor], start: list[Tensor], share: float = 0.2
+) -> None:
+    """The models are much nearer to each other than to where they began."""
+    error, moved = (
+        sum(float((a - b).square().sum()) for a, b in zip(first, second, strict=True)) ** 0.5
+        for first, second in ((ours, theirs), (theirs, start))
+    )
+    assert error < share * moved
+
+
+@every_method
+def test_it_learns_as_in_float32(row: Row, toy_data: Path, tmp_path: Path) -> None:
+    start = trained(row, toy_data, tmp_path / "start", "--lr", "0")
+    expected = trained(row, toy_data, tmp_path / "fp32")
+    for options in (["--bf16"], FP16, ["--amp"]):
+        found = trained(row, toy_data, tmp_path / options[0], *options)
+        assert_near(found, expected, start)
+
+
+@pytest.mark.parametrize("option", ["--memory-efficient-bf16", "--memory-efficient-fp16"])
+def test_it_learns_as_in_float32_without_a_copy_in_it(
+    option: str, toy_data: Path, tmp_path: Path
+) -> None:
+    """With Adam: not all of fairseq's optimizers do without the copy."""
+    adam = ("--optimizer", "adam", "--adam-eps", "1e-2", "--lr", "1e-2")
+    start = trained(SALT, toy_data, tmp_path / "start", *adam, "--lr", "0")
+    expected = trained(SALT, toy_data, tmp_path / "fp32", *adam)
+    found = trained(SALT, toy_data, tmp_path / "16", *adam, option)
+    assert_near(found, expected, start, 0.5)  # parameters in 16 bits lose what is small in updates
+
+
+@pytest.mark.parametrize("way", ["central", "one-sided"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "amp"])
+def test_differences_of_gradients_are_refused(way: str, precision: str) -> None:
+    optimizer: Any = Optimizer(None)
+    if precision == "amp":
+        optimizer = AMPOptimizer.__new__(AMPOptimizer)
+    with pytest.raises(SystemExit, match="--unroll-method exact"):
+        tiny.task().train_step(
+            tiny.batch(),
+            tiny.transformer().to(TYPES[precision]),
+            tiny.criterion(unroll_method=way),
+            optimizer,
+            0,
+        )
