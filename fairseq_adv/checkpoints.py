@@ -3,8 +3,9 @@
 fairseq writes `checkpoint_last.pt` by copying another checkpoint over it, writes on into a file
 whose writing failed, and keeps one file to go on from. Here every checkpoint is written under
 another name, brought to the disk and renamed; the one before it stays as `checkpoint_previous.pt`;
-and one that is damaged all the same is noticed, and passed over. Tests: tests/test_checkpoints.py
-and, with processes that are killed, tests/test_faults.py.
+and one that is damaged all the same is noticed, and passed over. What is not a file of this machine
+(s3://...) is left to fairseq. Tests: tests/test_checkpoints.py and, with processes that are killed,
+tests/test_faults.py.
 """
 
 from __future__ import annotations
@@ -39,10 +40,16 @@ class CheckpointNotWritten(SystemExit):
 def write_checkpoints_whole() -> None:
     """Write checkpoints, and copies of them, so that each is there as a whole or not at all."""
 
-    def save(obj: Any, filename: str, async_write: bool = False) -> None:
-        _replace(Path(filename), lambda file: torch.save(obj, file))
+    save_elsewhere, copy_elsewhere = checkpoint_utils.torch_persistent_save, PathManager.copy
 
-    def copy(src_path: str, dst_path: str, overwrite: bool = False) -> str:
+    def save(obj: Any, filename: str, async_write: bool = False) -> None:
+        if async_write or _is_elsewhere(filename):
+            return save_elsewhere(obj, filename, async_write)
+        return _replace(Path(filename), lambda file: torch.save(obj, file))
+
+    def copy(src_path: str, dst_path: str, overwrite: bool = False) -> Any:
+        if _is_elsewhere(src_path) or _is_elsewhere(dst_path):
+            return copy_elsewhere(src_path, dst_path, overwrite=overwrite)
         with open(src_path, "rb") as source:
 
             def write(file: IO[bytes]) -> None:
@@ -62,7 +69,8 @@ def go_on_from_an_undamaged_checkpoint() -> None:
 
     @functools.wraps(load_checkpoint)
     def from_a_whole_one(cfg: Any, trainer: Any, **kwargs: Any) -> Any:
-        if cfg.restore_file == "checkpoint_last.pt":  # not one of the user's choice
+        chosen = cfg.restore_file != "checkpoint_last.pt"  # by the user
+        if not chosen and not _is_elsewhere(cfg.save_dir):
             if trainer.is_data_parallel_master:
                 pass_over_damage(Path(cfg.save_dir), trainer.checkpoint_suffix)
             if trainer.data_parallel_world_size > 1:
@@ -85,12 +93,17 @@ def claim_the_directory() -> None:
                 f"fairseq_adv: --save-dir {save_dir}: no checkpoint can be written there "
                 f"({error.strerror}): choose another, or make it writable"
             ) from None
-        _claim(Path(save_dir))
+        if not _is_elsewhere(save_dir):
+            _claim(Path(save_dir))
 
     checkpoint_utils.verify_checkpoint_directory = claiming
 
 
 PATCHES = (write_checkpoints_whole, go_on_from_an_undamaged_checkpoint, claim_the_directory)
+
+
+def _is_elsewhere(path: str) -> bool:
+    return not PathManager.supports_rename(path)
 
 
 def damage(path: Path) -> str | None:

@@ -202,3 +202,13 @@ def test_a_second_training_in_one_directory_is_refused(toy_data: Path, tmp_path:
     assert updates(tmp_path / "checkpoint_last.pt") == 4
     training.run_training(toy_data, tmp_path, "--max-update", "6")  # but that one may go on
     assert updates(tmp_path / "checkpoint_last.pt") == 6
+
+
+def test_what_is_not_a_file_here_is_left_to_fairseq(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PathManager, "supports_rename", staticmethod(lambda path: False))
+    monkeypatch.setattr(checkpoints, "_replace", None)
+    checkpoint_utils.torch_persistent_save({"a": 1}, str(tmp_path / "a.pt"))
+    PathManager.copy(str(tmp_path / "a.pt"), str(tmp_path / "b.pt"))
+    assert torch.load(tmp_path / "b.pt") == {"a": 1}

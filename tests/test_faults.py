@@ -123,6 +123,7 @@ def test_when_a_worker_dies_the_others_end_within_a_minute(
         finally:
             for worker in workers:
                 worker.kill()
+        print(f"worker {victim} of {world}: {time.monotonic() - killed:.1f} s")
         assert time.monotonic() - killed < 60
         others = [worker.returncode for i, worker in enumerate(workers) if i != victim]
         assert all(status > 0 for status in others), others

@@ -130,7 +130,7 @@ class Follower:
                 g = g.sign()
             elif self.ascent_rule == "adam":
                 g, moments[side] = _adam(g, state.moments[side], steps)
-            # The sign of NaN would be 0, and infinity would be clamped: 0 * g keeps both to be seen.
+            # The sign of NaN would be 0, infinity would be clamped: 0 * g keeps both to be seen.
             up = before + self.ascent_step_size * g + 0 * gradient[side]
             moved[side] = project(up, self.epsilon, self.norm, self.norm_scope)
         return moved, State(steps, moments)
