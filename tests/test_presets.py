@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fairseq import options
 
-from recipes.comparison.contenders import read_preset
+from recipes.comparison.contenders import contender, read_preset
 from recipes.errors import RecipeError
 from tests import training
 
@@ -49,6 +49,13 @@ def test_the_papers_preset_has_the_papers_numbers() -> None:
     assert (options.ascent_step_size, options.init_std, options.epsilon) == (1e-4, 1e-4, 0.3)
     assert options.ascent_steps == 1
     assert (str(options.norm), str(options.norm_scope)) == ("l2", "sentence")
+
+
+@pytest.mark.parametrize("name", ["", "../presets/salt", "/salt", "salt\0", "x" * 300, "."])
+def test_a_name_that_no_preset_has(name: str) -> None:
+    """As found by fuzzing: one that is too long for a file."""
+    with pytest.raises(RecipeError, match=r"is not a preset; there are adv, "):
+        contender(name)
 
 
 @pytest.mark.parametrize("content", [b"--norm 'l2", b"--criterion salt # Gr\xf6\xdfe"])

@@ -35,16 +35,16 @@ def contender(name: str) -> Contender:
     Raises RecipeError if there is no such preset, or if what follows is not an option.
     """
     preset, *changes = name.split(",")
-    path = PRESETS / f"{preset}.txt"
-    if path.parent != PRESETS or not path.is_file():
-        known = ", ".join(sorted(path.stem for path in PRESETS.glob("*.txt")))
+    presets = {path.stem: path for path in PRESETS.glob("*.txt")}
+    if preset not in presets:
+        known = ", ".join(sorted(presets))
         raise RecipeError(f"METHODS: {preset!r} is not a preset; there are {known}")
     for change in changes:
         if not _CHANGE.fullmatch(change):
             raise RecipeError(
                 f"METHODS: {name}: {change!r} is not of the form --option=value or --option"
             )
-    return Contender(name, label_of(name), (*read_preset(path), *changes))
+    return Contender(name, label_of(name), (*read_preset(presets[preset]), *changes))
 
 
 def contenders(names: Sequence[str]) -> list[Contender]:
