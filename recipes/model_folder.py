@@ -7,7 +7,7 @@ from typing import Any
 from data_prep.preparation import Preparation
 from recipes.errors import RecipeError
 from recipes.files import read_json, write_json
-from recipes.prepared import as_preparation
+from recipes.prepared import SUBWORDS, as_preparation
 
 MODEL = "model.pt"
 CTRANSLATE2 = "ctranslate2"
@@ -52,8 +52,25 @@ def read_exported(folder: Path) -> Exported:
         values["preparation"] = as_preparation(values["preparation"])
         values["languages"] = tuple(values["languages"])
         values["max_positions"] = tuple(values["max_positions"])
-        return Exported(**values)
-    except (KeyError, TypeError) as error:
+        return _checked(Exported(**values))
+    except (KeyError, TypeError, ValueError) as error:
         raise RecipeError(
             f"{folder / DESCRIPTION}: does not describe a model ({error}); {made_by} makes it anew"
         ) from None
+
+
+def _checked(exported: Exported) -> Exported:
+    """Return it; raises ValueError if what translating takes from it is something else."""
+    right = {
+        "languages": len(exported.languages) == 2
+        and all(isinstance(lang, str) for lang in exported.languages),
+        "max_positions": len(exported.max_positions) == 2
+        and all(isinstance(most, int) and most > 1 for most in exported.max_positions),
+        "beam": isinstance(exported.beam, int) and exported.beam > 0,
+        "lenpen": isinstance(exported.lenpen, int | float),
+        "subword": exported.preparation.subword in tuple(SUBWORDS),
+    }
+    wrong = [name for name, is_right in right.items() if not is_right]
+    if wrong:
+        raise ValueError(f"its {' and '.join(wrong)}")
+    return exported

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import pty
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +27,7 @@ from recipes.errors import RecipeError
 from recipes.evaluate import evaluate
 from recipes.files import TRANSLATIONS, read_table
 from recipes.generation import Hypothesis, best
+from recipes.model_folder import read_exported
 from recipes.prepared import SUBWORDS, preparer
 from recipes.translate import Translator, load_translator
 
@@ -323,3 +326,25 @@ def test_mistakes(exported: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.decode().endswith("error: --beam 0: allowed is 1, 2, 3, ...\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("languages", value) for value in (["de"], ["de", 1], "de-en", 3)),
+        *(("max_positions", value) for value in ([1024], ["a", "b"], [0, 0], None)),
+        *(("beam", 0), ("beam", "5"), ("lenpen", "1"), ("lenpen", None)),
+        *(("preparation", value) for value in (None, {}, {"limits": None, "subword": "../codes"})),
+    ],
+)
+def test_a_description_of_something_else(
+    exported: Path, tmp_path: Path, name: str, value: Any
+) -> None:
+    """A folder of a model may come from anywhere."""
+    described = json.loads((exported / "model.json").read_text("utf-8"))
+    if name == "preparation" and value:
+        value = described[name] | value
+    (tmp_path / "model.json").write_text(json.dumps(described | {name: value}), "utf-8")
+    with pytest.raises(RecipeError, match=r"model\.json: does not describe a model \(") as caught:
+        read_exported(tmp_path)
+    assert "\n" not in str(caught.value)
