@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from recipes.export import export
 from tests import old_fairseq, training, translators
@@ -23,6 +24,10 @@ from tests.data_prep_fixtures import without_fairseq, write_texts
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Started in the background of a shell: what the tests start would not hear of Ctrl-C either.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A test that names no deadline has none: other work on the machine is no fault of the code.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)
