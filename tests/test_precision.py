@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.optim.dynamic_loss_scaler import DynamicLossScaler
 from torch import Tensor
 
@@ -165,17 +164,31 @@ def test_it_learns_as_in_float32_without_a_copy_in_it(
     assert_near(found, expected, start, 0.5)  # parameters in 16 bits lose what is small in updates
 
 
+PRECISIONS = pytest.mark.parametrize("precision", ["bf16", "fp16", "amp"])
+
+
 @pytest.mark.parametrize("way", ["central", "one-sided"])
-@pytest.mark.parametrize("precision", ["bf16", "fp16", "amp"])
+@PRECISIONS
 def test_differences_of_gradients_are_refused(way: str, precision: str) -> None:
-    optimizer: Any = Optimizer(None)
-    if precision == "amp":
-        optimizer = AMPOptimizer.__new__(AMPOptimizer)
-    with pytest.raises(SystemExit, match="--unroll-method exact"):
-        tiny.task().train_step(
-            tiny.batch(),
-            tiny.transformer().to(TYPES[precision]),
-            tiny.criterion(unroll_method=way),
-            optimizer,
-            0,
-        )
+    criterion = tiny.criterion(unroll_method=way, init_std=1.0, **{precision: True})
+    with pytest.raises(SystemExit, match=rf"--unroll-method {way} with --{precision}: .*exact"):
+        criterion.check_model(tiny.transformer())
+    tiny.criterion(unroll_method=way).check_model(tiny.transformer())
+
+
+@pytest.mark.parametrize("name", ["salt", "vat", "smart"])
+@PRECISIONS
+def test_an_ascent_that_begins_in_the_rounding_is_refused(name: str, precision: str) -> None:
+    """Where nothing but a tiny start distinguishes the passes."""
+    for dropout, masks in ((0.0, "independent"), (0.3, "shared")):
+        options = {precision: True, "dropout_masks": masks}
+        with pytest.raises(SystemExit, match=r"--init-std 0.001 with .*--init-std 0.03 or more"):
+            tiny.criterion(name, **options).check_model(tiny.transformer(dropout=dropout))
+        tiny.criterion(name, **options, init_std=0.03).check_model(tiny.transformer())
+        tiny.criterion(name, dropout_masks=masks).check_model(tiny.transformer())
+    tiny.criterion(name, **{precision: True}).check_model(tiny.transformer(dropout=0.3))
+
+
+def test_what_is_refused_is_refused_before_training(toy_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"--init-std 0\.001 with --bf16"):
+        training.run_training(toy_data, tmp_path, "--bf16", "--dropout-masks", "shared")

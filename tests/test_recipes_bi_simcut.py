@@ -20,7 +20,7 @@ from fairseq_cli import preprocess, train
 
 from data_prep import binarize
 from data_prep.__main__ import main
-from tests import shell
+from tests import shell, training
 from tests.data_prep_fixtures import prepare_files, tree, write_texts
 
 ROOT = Path(__file__).parents[1]
@@ -179,7 +179,8 @@ def train_here(command: list[str], *more: str) -> None:
         patch.setattr(checkpoint_utils.save_checkpoint, "best", math.inf, raising=False)
         parser = options.get_training_parser()
         parsed = options.parse_args_and_arch(parser, [*arguments, *more])
-        train.main(convert_namespace_to_omegaconf(parsed))
+        with training.in_its_own_process():
+            train.main(convert_namespace_to_omegaconf(parsed))
 
 
 def parameters(checkpoint: Path) -> dict[str, torch.Tensor]:

@@ -266,7 +266,7 @@ def test_a_checkpoint_that_is_none_is_an_error_and_nothing_is_written(
         evaluate(data, Path("nowhere.pt"), tmp_path, cpu=True)
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"nonsense")
-    with pytest.raises(RecipeError, match="fairseq-generate failed"):
+    with pytest.raises(RecipeError, match="no checkpoint of fairseq, or not a whole one"):
         evaluate(data, broken, tmp_path, cpu=True)
     assert list(tmp_path.iterdir()) == [broken]
 

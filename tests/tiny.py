@@ -149,6 +149,8 @@ ELSEWHERE = {
     "use_bmuf": False,
     "tpu": False,
     "bf16": False,
+    "fp16": False,
+    "amp": False,
     "quantization_config_path": None,
 }
 """What fairseq fills in from its other options."""

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,16 @@ def run_training(data: Path, save_dir: Path, *more: str, criterion: str = "salt"
     parsed = options.parse_args_and_arch(
         parser, input_args=arguments(data, save_dir, *more, criterion=criterion)
     )
-    try:
+    with in_its_own_process():
         distributed_utils.call_main(convert_namespace_to_omegaconf(parsed), train.main)
-    finally:  # as the end of a process does
+
+
+@contextlib.contextmanager
+def in_its_own_process() -> Iterator[None]:
+    """A training as if in a process that ends with the block: then others may go on with it."""
+    try:
+        yield
+    finally:
         for claim in checkpoints._claims.values():
             claim.close()
         checkpoints._claims.clear()

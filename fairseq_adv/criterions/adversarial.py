@@ -14,7 +14,7 @@ from fairseq_adv.core.follower import Follower
 from fairseq_adv.core.game import Accumulate, InvalidSetting, Method, Step
 from fairseq_adv.core.gauges import delta_norm, interaction_share
 from fairseq_adv.criterions.options import ScheduleConfig
-from fairseq_adv.criterions.unsupported import refuse_model, refuse_surroundings
+from fairseq_adv.criterions.unsupported import refuse_16_bits, refuse_model, refuse_surroundings
 from fairseq_adv.embedding_hooks import UnsupportedModel
 from fairseq_adv.fairseq_game import FairseqGame, check_embeddings, mixed_precision
 from fairseq_adv.replay import Memory
@@ -34,7 +34,6 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
     """The same method with the follower's answer taken as a constant, where that matters."""
     replaces_task_loss = False
     """Whether the weight is moved from the clean task loss to the perturbed one, not added."""
-    sound_in_half_precision = True
     ascends_apart = False
     """Whether the follower's ascent takes gradients apart from the backward passes."""
 
@@ -73,6 +72,7 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
         except UnsupportedModel as error:
             raise SystemExit(f"fairseq_adv: {error}") from None
         refuse_model(model, self.cfg._name, self.ascends_apart)
+        refuse_16_bits(self.cfg, model)
 
     def weight(self, update_num: int) -> float:
         """alpha in this update: 0 between games, and ramped up from 0 at the start."""

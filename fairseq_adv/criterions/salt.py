@@ -64,4 +64,3 @@ class SALTCriterion(AdversarialCriterion):
             unroll_method=str(cfg.unroll_method),  # type: ignore[arg-type]
         )
         self.without_interaction = frozen
-        self.sound_in_half_precision = self.method.unroll_method == "exact"

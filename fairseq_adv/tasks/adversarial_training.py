@@ -161,7 +161,6 @@ class AdversarialTraining:
                 sample, model, criterion, optimizer, update_num, ignore_grad
             )
             return loss, sample_size, self._with_vote(log)
-        _refuse_what_is_not_sound(model, criterion, optimizer)
         model.train()
         model.set_num_updates(update_num)
         plain = criterion.weight(update_num) == 0  # fairseq synchronises that by itself
@@ -247,14 +246,3 @@ def _world_size() -> int:
 
 def _rank() -> int:
     return torch.distributed.get_rank() if _distributed() else 0
-
-
-def _refuse_what_is_not_sound(
-    model: BaseFairseqModel, criterion: AdversarialCriterion, optimizer: FairseqOptimizer
-) -> None:
-    half = next(model.parameters()).dtype in (torch.float16, torch.bfloat16)
-    if (half or isinstance(optimizer, AMPOptimizer)) and not criterion.sound_in_half_precision:
-        raise SystemExit(
-            "fairseq_adv: --unroll-method central and one-sided take differences of gradients "
-            "that 16 bits do not resolve: use --unroll-method exact with --bf16, --fp16 and --amp"
-        )
