@@ -53,6 +53,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "SALT, the paper's settings": ("salt", PAPER),
     "SALT, no dropout": ("salt", {}),
     "SALT, the paper's settings, no dropout": ("salt", PAPER),
+    "SALT, --init-std 0.03, no dropout": ("salt", {"init_std": 0.03}),
     "SALT, central": ("salt", {"unroll_method": "central"}),
     "SALT, one-sided": ("salt", {"unroll_method": "one-sided"}),
     "VAT": ("vat", {}),
