@@ -83,9 +83,9 @@ class AdversarialTraining:
                 "--distributed-init-method env:// --distributed-no-spawn --device-id $LOCAL_RANK"
             )
         criterion = super().build_criterion(cfg, *args, **kwargs)  # type: ignore[misc]
-        if isinstance(criterion, AdversarialCriterion) and self._model is not None:
-            criterion.check_model(self._model)
         if isinstance(criterion, AdversarialCriterion):
+            if self._model is not None:
+                criterion.check_model(self._model)
             limit = criterion.cfg.max_skipped_updates
             self.skipped = SkippedUpdates(criterion.cfg._name, limit)
         if isinstance(criterion, FreeATCriterion):
