@@ -77,9 +77,9 @@ def measured(
     return measure(data, options, contenders, "plain", rounds, updates, clock or Ticks())
 
 
-def plain_training(data: Path) -> costs._Training:
-    settings = costs._settings("plain", [str(data), *SHARED, *PLAIN])
-    return costs._Training(settings, 1, 1, Ticks())
+def plain_training(data: Path) -> costs.Training:
+    settings = costs.settings_of("plain", [str(data), *SHARED, *PLAIN])
+    return costs.Training(settings, 1, 1, Ticks())
 
 
 class Ticks:
@@ -198,7 +198,7 @@ def test_replays_are_of_the_batches_that_plain_training_has(toy_data: Path, cloc
 
 
 def test_memory_is_that_of_the_largest_batches(toy_data: Path) -> None:
-    epoch = plain_training(toy_data)._trainer.get_train_iterator(epoch=1)
+    epoch = plain_training(toy_data).trainer.get_train_iterator(epoch=1)
 
     def words(sample: dict[str, Any]) -> int:
         return int(sample["net_input"]["src_tokens"].numel() + sample["target"].numel())
@@ -213,7 +213,7 @@ def test_gradients_of_the_update_before_are_not_there(
 ) -> None:
     """They would be part of what an update starts from, instead of what it takes."""
     found = plain_training(toy_data)
-    parameters = list(found._trainer.model.parameters())
+    parameters = list(found.trainer.model.parameters())
 
     def peak_memory(update: Callable[[], object], cuda: bool) -> int:
         assert all(parameter.grad is None for parameter in parameters)

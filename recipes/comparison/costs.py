@@ -43,7 +43,7 @@ from recipes.files import write_json
 
 _LARGEST = 3
 """In so many batches memory is measured, the largest ones."""
-_ONE_PROCESS = (
+ONE_PROCESS = (
     *("--distributed-world-size", "1"),
     *("--num-workers", "0", "--data-buffer-size", "0"),  # nothing is loaded meanwhile
 )
@@ -118,11 +118,11 @@ def measure(
     if not data.is_dir():
         raise RecipeError(f"{data}: no such directory")
     with tempfile.TemporaryDirectory(prefix="recipes-") as scratch:
-        fixed = [str(data), *shared, *_ONE_PROCESS, "--save-dir", scratch]  # it saves at a crash
-        settings = {name: _settings(name, [*fixed, *own]) for name, own in contenders.items()}
+        fixed = [str(data), *shared, *ONE_PROCESS, "--save-dir", scratch]  # it saves at a crash
+        settings = {name: settings_of(name, [*fixed, *own]) for name, own in contenders.items()}
         interval = math.lcm(*(setting.interval for setting in settings.values()))
         updates = math.ceil(updates / interval) * interval
-        plain = _Training(settings.pop(baseline), updates, rounds * updates, clock)
+        plain = Training(settings.pop(baseline), updates, rounds * updates, clock)
         peak = plain.peak()
         costs = {baseline: Cost(1.0, 1.0)}
         with progress(None, "costs", "round", total=rounds * len(settings)) as bar:
@@ -148,13 +148,13 @@ def measure(
 
 
 def _cost(
-    settings: "_Settings", plain: "_Training", peak: int, rounds: int, bar: "tqdm[Any]"
+    settings: "Settings", plain: "Training", peak: int, rounds: int, bar: "tqdm[Any]"
 ) -> Cost:
     """Return what an update costs; its training ends here, since two models may fill a GPU.
 
     :param peak: of the plain training, in bytes.
     """
-    method = _Training(settings, plain.updates, len(plain.groups), plain.clock)
+    method = Training(settings, plain.updates, len(plain.groups), plain.clock)
     memory = method.peak() / peak
     ratios = []
     for number in range(rounds):
@@ -165,7 +165,7 @@ def _cost(
 
 
 @dataclass(frozen=True)
-class _Settings:
+class Settings:
     """A contender's configuration of fairseq.
 
     :param interval: updates from game to game.
@@ -176,7 +176,7 @@ class _Settings:
     interval: int
 
 
-def _settings(name: str, words: Sequence[str]) -> _Settings:
+def settings_of(name: str, words: Sequence[str]) -> Settings:
     """Return what fairseq-train makes of a command line."""
     from fairseq import options
     from fairseq.dataclass.initialize import add_defaults
@@ -194,20 +194,26 @@ def _settings(name: str, words: Sequence[str]) -> _Settings:
         interval = max(1, getattr(args, "adv_interval", 1))
         config = convert_namespace_to_omegaconf(args)
         add_defaults(config)
-        return _Settings(name, config, interval)
+        return Settings(name, config, interval)
 
 
-class _Training:
+class Training:
     """A contender's training, by fairseq's own code, on batches that are loaded beforehand.
 
     :param updates: in a block, which is trained on at a time.
     :param groups: how many groups of batches to load, if an epoch has so many; where they are
         replayed, each comes so many times in a row and makes as many updates.
     :param clock: seconds.
+    :param sharing: train this one's model with its optimizer, so that there is one for all.
     """
 
     def __init__(
-        self, settings: _Settings, updates: int, groups: int, clock: Callable[[], float]
+        self,
+        settings: Settings,
+        updates: int,
+        groups: int,
+        clock: Callable[[], float],
+        sharing: "Training | None" = None,
     ) -> None:
         from fairseq import tasks, utils
         from fairseq.data.iterators import GroupedIterator
@@ -220,16 +226,22 @@ class _Training:
             task = tasks.setup_task(config.task)
             model = task.build_model(config.model)
             criterion = task.build_criterion(config.criterion)
-            self._trainer = Trainer(config, task, model, criterion)
-            epoch = self._trainer.get_train_iterator(epoch=1)
-            self._trainer.begin_epoch(1)
+            if sharing:
+                model = sharing.trainer.model
+            self.trainer: Any = Trainer(config, task, model, criterion)
+            if sharing:
+                self.trainer._optimizer = sharing.trainer.optimizer
+                self.trainer._lr_scheduler = sharing.trainer.lr_scheduler
+            epoch = self.trainer.get_train_iterator(epoch=1)
+            self.trainer.begin_epoch(1)
             batches = epoch.next_epoch_itr()
         accumulated = config.optimization.update_freq[0]
         grouped = GroupedIterator(batches, accumulated, skip_remainder_batch=True)
-        self._replays: int = getattr(epoch, "replays", 1)
-        self._interval = settings.interval
-        self.cuda: bool = self._trainer.cuda
-        self.groups: list[_Group] = list(itertools.islice(grouped, groups * self._replays))
+        self.replays: int = getattr(epoch, "replays", 1)
+        self.period = math.lcm(settings.interval, self.replays)
+        """Updates after which what they cost begins anew."""
+        self.cuda: bool = self.trainer.cuda
+        self.groups: list[_Group] = list(itertools.islice(grouped, groups * self.replays))
         self.updates = updates
         self.clock = clock
         if not self.groups:
@@ -241,14 +253,14 @@ class _Training:
 
         After the last groups come the first again.
         """
-        updates = self.updates * self._replays
+        updates = self.updates * self.replays
         block = range(number * updates, (number + 1) * updates)
         groups = [self.groups[i % len(self.groups)] for i in block]
-        self._wait()
+        self.wait()
         began = self.clock()
         for group in groups:
-            self._update(group)
-        self._wait()
+            self.update(group)
+        self.wait()
         return (self.clock() - began) / updates
 
     def peak(self) -> int:
@@ -256,20 +268,22 @@ class _Training:
         self.seconds(0)
         peaks = []
         for group in self._largest:
-            for _ in range(math.lcm(self._interval, self._replays)):
-                self._trainer.zero_grad()  # frees gradients, which thus are not there before
-                peaks.append(peak_memory(partial(self._update, group), self.cuda))
+            for _ in range(self.period):
+                self.trainer.zero_grad()  # frees gradients, which thus are not there before
+                gc.collect()  # nor is anything whose release meanwhile would be deducted
+                peaks.append(peak_memory(partial(self.update, group), self.cuda))
         return max(peaks)
 
     def tokens(self) -> float:
         """Return the target tokens of an update, the mean."""
         return statistics.fmean(sum(batch["ntokens"] for batch in group) for group in self.groups)
 
-    def _update(self, group: _Group) -> None:
+    def update(self, group: _Group) -> None:
+        """Train on these batches, by fairseq's own whole update."""
         with _blaming(self._name):
-            self._trainer.train_step(group, raise_oom=True)
+            self.trainer.train_step(group, raise_oom=True)
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
         """Let the GPU finish what it was given."""
         if self.cuda:
             import torch
@@ -364,14 +378,14 @@ def _main() -> None:
         if getattr(args, option) < 1:
             raise RecipeError(f"--{option} {getattr(args, option)}: allowed is 1, 2, 3, ...")
     contenders = _contenders([args.baseline, *args.method])
-    _be_quiet()
+    be_quiet()
     costs = measure(
         args.data, args.options, contenders, next(iter(contenders)), args.rounds, args.updates
     )
     write_json(asdict(costs), args.out)
 
 
-def _be_quiet() -> None:
+def be_quiet() -> None:
     """Keep what fairseq and torch say from the screen. Before torch is imported."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")

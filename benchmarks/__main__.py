@@ -1,0 +1,126 @@
+"""Measure what games cost: `python -m benchmarks [NAME ...]`.
+
+Each benchmark prints a table and writes NAME.json, a list of rows, and NAME.png into the directory
+of the results. What is finished is written even if another one fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recipes.comparison.costs import be_quiet
+from recipes.errors import RecipeError, run_main
+
+if TYPE_CHECKING:
+    from benchmarks.models import Setup
+    from benchmarks.rows import Row
+
+# torch and fairseq are imported late: fairseq sets up the logging of the whole process.
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One question.
+
+    :param measure: finds the rows.
+    :param draw: draws them, into a file.
+    :param columns: of the table, beside the ratio and its floor.
+    """
+
+    measure: Callable[[Setup], list[Row]]
+    draw: Callable[[list[Row], Path], None]
+    columns: tuple[str, ...]
+
+
+def benchmarks() -> dict[str, Benchmark]:
+    """Return all benchmarks, in the order in which they are run."""
+    from benchmarks import memory, update
+    from benchmarks.rows import draw_bars
+
+    def bars(title: str, unit: str) -> Callable[[list[Row], Path], None]:
+        return lambda rows, path: draw_bars(rows, title, unit, path)
+
+    times = ("low", "high", "seconds", "plain_seconds", "tokens")
+    return {
+        "update": Benchmark(update.measure, bars("Time of an update", "plain updates"), times),
+        "memory": Benchmark(
+            memory.measure,
+            bars("Peak memory of an update", "plain updates"),
+            ("bytes", "max_tokens"),
+        ),
+    }
+
+
+def main() -> None:
+    """Run the benchmarks that were asked for."""
+    options = _options()
+    be_quiet()
+    import torch
+
+    from benchmarks import models, rows
+
+    if options.cuda and not torch.cuda.is_available():
+        raise RecipeError("--cuda: torch sees no GPU on this machine")
+    if not (options.data / "bin").is_dir():
+        raise RecipeError(f"{options.data}/bin: not there; make bench prepares it")
+    known = benchmarks()
+    for name in options.names:
+        if name not in known:
+            raise RecipeError(f"{name}: no such benchmark; there are {', '.join(known)}")
+    cores = len(os.sched_getaffinity(0))
+    setup = models.Setup(
+        corpus=options.data,
+        models=(models.SMALL,) if options.quick else (models.SMALL, models.BASE),
+        threads=(cores,) if options.quick or options.cuda else tuple(sorted({1, cores})),
+        rounds=options.rounds or (2 if options.quick else 5),
+        quick=options.quick,
+        cuda=options.cuda,
+        out=options.out,
+    )
+    failed = []
+    for name in options.names or known:
+        benchmark = known[name]
+        try:
+            found = benchmark.measure(setup)
+        except RecipeError as error:
+            print(f"benchmarks: {name}: error: {error}", file=sys.stderr)
+            failed.append(name)
+            continue
+        rows.write(found, setup.out / f"{name}.json")
+        benchmark.draw(found, setup.out / f"{name}.png")
+        print(f"{name}: {setup.out}/{name}.json, {name}.png")
+        print(rows.table(found, benchmark.columns), end="\n\n", flush=True)
+    if failed:
+        raise RecipeError(f"not measured: {', '.join(failed)}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks", description="Measure what games cost, beside stock fairseq."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of a benchmark (default: all)")
+    parser.add_argument("--quick", action="store_true", help="little of everything, to try it")
+    parser.add_argument("--cuda", action="store_true", help="on a GPU")
+    parser.add_argument("--rounds", type=int, metavar="N", help="of which the median is taken")
+    parser.add_argument("--out", type=Path, default=Path("results/bench"), metavar="DIRECTORY")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("data/bench"),
+        metavar="DIRECTORY",
+        help="made by data_prep (default: %(default)s)",
+    )
+    options = parser.parse_args()
+    if options.rounds is not None and options.rounds < 1:
+        raise RecipeError(f"--rounds {options.rounds}: allowed is 1, 2, 3, ...")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(run_main("benchmarks", main))

@@ -1,0 +1,165 @@
+"""Contenders take turns in one process: plain, A, plain, B, ... on one batch, then on the next.
+
+What else keeps the machine busy then slows a contender and the plain updates about it down alike,
+and a ratio is of two updates that were made one after the other on the same batch. All of them
+train one model with one optimizer, so that any number fits into memory.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.models import Model, Setup
+from benchmarks.rows import Row
+from data_prep.progress import progress
+from recipes.comparison.costs import Training, settings_of
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method and its options.
+
+    :param options: of fairseq-train, beside those that all have.
+    :param passes: of a model, counted as `update` says; None if that says nothing about it.
+    :param gauged: every update of it measures the gauges; else none does.
+    :param own_model: its task changes the model, so that it cannot be the others'.
+    """
+
+    name: str
+    options: str
+    passes: float | None = None
+    gauged: bool = False
+    own_model: bool = False
+
+    @property
+    def floor(self) -> float | None:
+        """What it costs at least, in plain updates, if passes were all that takes time."""
+        return None if self.passes is None else self.passes / PLAIN_PASSES
+
+    def training(
+        self,
+        words: Sequence[str],
+        batches: int,
+        clock: Callable[[], float],
+        sharing: Training | None = None,
+    ) -> Training:
+        """Return its training, on so many batches.
+
+        :param words: the options that all contenders have.
+        :param sharing: whose model and optimizer to use, unless it has to have its own.
+        """
+        settings = settings_of(self.name, [*words, *self.options.split()])
+        if self.gauged:
+            settings.config.criterion.gauge_interval = 1
+        return Training(settings, 1, batches, clock, None if self.own_model else sharing)
+
+
+PLAIN_PASSES = 3
+"""A forward pass counts as 1 and a backward pass as 2."""
+PLAIN = Contender(
+    "plain", "--task translation --criterion label_smoothed_cross_entropy", PLAIN_PASSES
+)
+"""Stock fairseq, which all are compared with."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds per update of a contender and, on the same batches, of a plain one, by round."""
+
+    seconds: list[float]
+    plain: list[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        """What the contender's update costs in plain ones, by round."""
+        return [mine / plain for mine, plain in zip(self.seconds, self.plain, strict=True)]
+
+    def row(
+        self, name: str, model: str, setup: Setup, *, floor: float | None, **more: object
+    ) -> Row:
+        """Return what to report, with torch's threads as they are."""
+        ratios = self.ratios
+        low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        return Row(
+            name=name,
+            model=model,
+            threads=torch.get_num_threads(),
+            ratio=statistics.median(ratios),
+            floor=floor,
+            more={
+                "low": low,
+                "high": high,
+                "seconds": statistics.median(self.seconds),
+                "plain_seconds": statistics.median(self.plain),
+                "rounds": len(ratios),
+                **more,
+                **machine(setup.cuda),
+            },
+        )
+
+
+def machine(cuda: bool) -> dict[str, object]:
+    """Return what a row says of the machine."""
+    return {
+        "device": torch.cuda.get_device_name() if cuda else "CPU",
+        "torch": torch.__version__,
+    }
+
+
+def update_seconds(training: Training, number: int) -> float:
+    """Return the seconds per update on the `number`-th batch, the mean from game to game."""
+    group = training.groups[number * training.replays % len(training.groups)]
+    training.wait()
+    began = training.clock()
+    for _ in range(training.period):
+        training.update(group)
+    training.wait()
+    return (training.clock() - began) / training.period
+
+
+def take_turns(
+    plain: Training, others: Mapping[str, Training], rounds: int, what: str
+) -> dict[str, Times]:
+    """Measure an update of each, on a batch in each round, after one to warm up."""
+    times = {name: Times([], []) for name in others}
+    for training in (plain, *others.values()):
+        update_seconds(training, 0)
+    with progress(None, what, "update", total=rounds * len(others)) as bar:
+        for number in range(rounds):
+            for name, training in others.items():
+                gc.collect()  # at a time of our choice; garbage is left by few contenders only
+                times[name].plain.append(update_seconds(plain, number))
+                times[name].seconds.append(update_seconds(training, number))
+                bar.update()
+    return times
+
+
+def rows_in_turns(
+    setup: Setup, model: Model, contenders: Sequence[Contender], words: Sequence[str]
+) -> list[Row]:
+    """Return a row for each contender and number of threads.
+
+    :param words: options of fairseq-train for all.
+    """
+    plain = PLAIN.training(words, setup.rounds, setup.clock)
+    trainings = {c.name: c.training(words, setup.rounds, setup.clock, plain) for c in contenders}
+    rows = []
+    for threads in setup.threads:
+        torch.set_num_threads(threads)
+        times = take_turns(plain, trainings, setup.rounds, f"{model.name}, {threads} threads")
+        for contender in contenders:
+            rows.append(
+                times[contender.name].row(
+                    contender.name,
+                    model.name,
+                    setup,
+                    floor=contender.floor,
+                    tokens=plain.tokens(),
+                )
+            )
+    return rows

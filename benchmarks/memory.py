@@ -1,0 +1,56 @@
+"""How much memory does an update take at its peak, above what is held between updates?
+
+On the largest batches, with one thread: parameters, the optimizer's state and an average model do
+not count, gradients do. There is no floor: it depends on which graphs are alive at once.
+"""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+
+from benchmarks.interleaved import PLAIN, Contender, machine
+from benchmarks.models import Setup
+from benchmarks.rows import Row
+from benchmarks.update import CONTENDERS
+from data_prep.progress import progress
+from recipes.comparison.costs import Training
+
+
+def measure(setup: Setup) -> list[Row]:
+    """Return a row per model and contender."""
+    torch.set_num_threads(1)
+    rows = []
+    for model in setup.models:
+        words = setup.options(model)
+        plain = PLAIN.training(words, 1, setup.clock)
+        peak = plain.peak()
+        for contender in progress(CONTENDERS, f"memory, {model.name}", "contender"):
+            training = contender.training(words, 1, setup.clock, plain)
+            rows.append(memory_row(setup, contender, model.name, training, peak))
+            del training
+            gc.collect()
+    return rows
+
+
+def memory_row(
+    setup: Setup, contender: Contender, model: str, training: Training, plain: int
+) -> Row:
+    """Return the row of a contender's training.
+
+    :param plain: bytes of the plain training's peak.
+    """
+    peak = training.peak()
+    return Row(
+        name=contender.name,
+        model=model,
+        threads=torch.get_num_threads(),
+        ratio=peak / plain,
+        more={
+            "bytes": peak,
+            "plain_bytes": plain,
+            "max_tokens": training.trainer.cfg.dataset.max_tokens,
+            **machine(setup.cuda),
+        },
+    )

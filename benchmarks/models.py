@@ -1,0 +1,88 @@
+"""What is measured on: two models, real text in batches of so many tokens, and the machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from recipes.comparison.costs import ONE_PROCESS
+
+_SIX = "--encoder-layers 6 --decoder-layers 6"
+_THREE = "--encoder-layers 3 --decoder-layers 3"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model and how it is trained.
+
+    :param options: of fairseq-train.
+    :param max_tokens: of a batch on a CPU; padding counts.
+    :param gpu_tokens: of a batch on a GPU, which a small one would not keep busy.
+    """
+
+    name: str
+    options: str
+    max_tokens: int
+    gpu_tokens: int
+
+
+SMALL = Model(
+    "small",  # of recipes/demo.sh
+    f"{_THREE} --encoder-embed-dim 128 --encoder-ffn-embed-dim 256 --encoder-attention-heads 4"
+    " --decoder-embed-dim 128 --decoder-ffn-embed-dim 256 --decoder-attention-heads 4"
+    " --encoder-normalize-before --decoder-normalize-before --dropout 0.2",
+    max_tokens=2000,
+    gpu_tokens=16000,
+)
+BASE = Model(
+    "base",  # Vaswani et al. 2017
+    f"{_SIX} --encoder-embed-dim 512 --encoder-ffn-embed-dim 2048 --encoder-attention-heads 8"
+    " --decoder-embed-dim 512 --decoder-ffn-embed-dim 2048 --decoder-attention-heads 8"
+    " --dropout 0.1",
+    max_tokens=1000,
+    gpu_tokens=8000,
+)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the command line asks for.
+
+    :param corpus: a directory that data_prep made.
+    :param models: to measure on, in turn.
+    :param threads: of torch, to measure with, in turn.
+    :param rounds: of all contenders, of which the median is taken.
+    :param quick: measure on less, to see that all works: the figures mean little.
+    :param cuda: on a GPU.
+    :param out: directory of the results.
+    :param clock: seconds.
+    """
+
+    corpus: Path
+    models: tuple[Model, ...]
+    threads: tuple[int, ...]
+    rounds: int
+    quick: bool
+    cuda: bool
+    out: Path
+    clock: Callable[[], float] = time.perf_counter
+
+    def tokens(self, model: Model) -> int:
+        """Return the tokens of a batch."""
+        return model.gpu_tokens if self.cuda else model.max_tokens
+
+    def options(self, model: Model, corpus: Path | None = None) -> list[str]:
+        """Return the options of fairseq-train that all contenders have.
+
+        :param corpus: in place of the setup's own.
+        """
+        return [
+            *(str((corpus or self.corpus) / "bin"), *ONE_PROCESS),
+            *("--arch", "transformer", "--share-all-embeddings", *model.options.split()),
+            *("--label-smoothing", "0.1", "--optimizer", "adam", "--adam-betas", "(0.9, 0.98)"),
+            *("--lr", "1e-4", "--seed", "1", "--max-tokens", str(self.tokens(model))),
+            *("--save-dir", str(self.out / "checkpoints")),  # where none is written
+            *([] if self.cuda else ["--cpu"]),
+        ]
