@@ -40,7 +40,7 @@ class Benchmark:
 
 def benchmarks() -> dict[str, Benchmark]:
     """Return all benchmarks, in the order in which they are run."""
-    from benchmarks import memory, update
+    from benchmarks import memory, release, update
     from benchmarks.rows import draw_bars
 
     def bars(title: str, unit: str) -> Callable[[list[Row], Path], None]:
@@ -52,7 +52,12 @@ def benchmarks() -> dict[str, Benchmark]:
         "memory": Benchmark(
             memory.measure,
             bars("Peak memory of an update", "plain updates"),
-            ("bytes", "max_tokens"),
+            ("bytes",),
+        ),
+        "release": Benchmark(
+            release.measure,
+            bars("SALT's published algorithm and ours", "time or memory, to the baseline's"),
+            (*times, "bytes"),
         ),
     }
 
@@ -78,7 +83,7 @@ def main() -> None:
         corpus=options.data,
         models=(models.SMALL,) if options.quick else (models.SMALL, models.BASE),
         threads=(cores,) if options.quick or options.cuda else tuple(sorted({1, cores})),
-        rounds=options.rounds or (2 if options.quick else 5),
+        asked_rounds=options.rounds,
         quick=options.quick,
         cuda=options.cuda,
         out=options.out,

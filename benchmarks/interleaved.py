@@ -84,7 +84,9 @@ class Times:
     ) -> Row:
         """Return what to report, with torch's threads as they are."""
         ratios = self.ratios
-        low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        low, _, high = (
+            statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+        )
         return Row(
             name=name,
             model=model,
@@ -122,13 +124,29 @@ def update_seconds(training: Training, number: int) -> float:
     return (training.clock() - began) / training.period
 
 
+def all_trainings(
+    setup: Setup, contenders: Sequence[Contender], words: Sequence[str], batches: int
+) -> tuple[Training, dict[str, Training]]:
+    """Return plain training and the contenders', warmed up, each on the same so many batches.
+
+    :param words: the options that all have.
+    """
+    torch.set_num_threads(max(setup.threads))
+    plain = PLAIN.training(words, batches, setup.clock)
+    others = {c.name: c.training(words, batches, setup.clock, plain) for c in contenders}
+    for training in (plain, *others.values()):
+        update_seconds(training, 0)
+    return plain, others
+
+
 def take_turns(
     plain: Training, others: Mapping[str, Training], rounds: int, what: str
 ) -> dict[str, Times]:
-    """Measure an update of each, on a batch in each round, after one to warm up."""
+    """Measure an update of each, on a batch in each round.
+
+    :param what: the progress bar's title.
+    """
     times = {name: Times([], []) for name in others}
-    for training in (plain, *others.values()):
-        update_seconds(training, 0)
     with progress(None, what, "update", total=rounds * len(others)) as bar:
         for number in range(rounds):
             for name, training in others.items():
@@ -146,12 +164,12 @@ def rows_in_turns(
 
     :param words: options of fairseq-train for all.
     """
-    plain = PLAIN.training(words, setup.rounds, setup.clock)
-    trainings = {c.name: c.training(words, setup.rounds, setup.clock, plain) for c in contenders}
+    rounds = setup.rounds(model)
+    plain, trainings = all_trainings(setup, contenders, words, rounds)
     rows = []
     for threads in setup.threads:
         torch.set_num_threads(threads)
-        times = take_turns(plain, trainings, setup.rounds, f"{model.name}, {threads} threads")
+        times = take_turns(plain, trainings, rounds, f"{model.name}, {threads} threads")
         for contender in contenders:
             rows.append(
                 times[contender.name].row(

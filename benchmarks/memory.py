@@ -10,12 +10,11 @@ import gc
 
 import torch
 
-from benchmarks.interleaved import PLAIN, Contender, machine
+from benchmarks.interleaved import PLAIN, machine
 from benchmarks.models import Setup
 from benchmarks.rows import Row
 from benchmarks.update import CONTENDERS
 from data_prep.progress import progress
-from recipes.comparison.costs import Training
 
 
 def measure(setup: Setup) -> list[Row]:
@@ -28,29 +27,18 @@ def measure(setup: Setup) -> list[Row]:
         peak = plain.peak()
         for contender in progress(CONTENDERS, f"memory, {model.name}", "contender"):
             training = contender.training(words, 1, setup.clock, plain)
-            rows.append(memory_row(setup, contender, model.name, training, peak))
+            rows.append(memory_row(setup, contender.name, model.name, training.peak(), peak))
             del training
             gc.collect()
     return rows
 
 
-def memory_row(
-    setup: Setup, contender: Contender, model: str, training: Training, plain: int
-) -> Row:
-    """Return the row of a contender's training.
-
-    :param plain: bytes of the plain training's peak.
-    """
-    peak = training.peak()
+def memory_row(setup: Setup, name: str, model: str, peak: int, baseline: int) -> Row:
+    """Return what to report of a peak and the baseline's, both in bytes."""
     return Row(
-        name=contender.name,
+        name=name,
         model=model,
         threads=torch.get_num_threads(),
-        ratio=peak / plain,
-        more={
-            "bytes": peak,
-            "plain_bytes": plain,
-            "max_tokens": training.trainer.cfg.dataset.max_tokens,
-            **machine(setup.cuda),
-        },
+        ratio=peak / baseline,
+        more={"bytes": peak, "baseline_bytes": baseline, **machine(setup.cuda)},
     )

@@ -20,12 +20,14 @@ class Model:
     :param options: of fairseq-train.
     :param max_tokens: of a batch on a CPU; padding counts.
     :param gpu_tokens: of a batch on a GPU, which a small one would not keep busy.
+    :param rounds: to measure, as many as there is patience for.
     """
 
     name: str
     options: str
     max_tokens: int
     gpu_tokens: int
+    rounds: int
 
 
 SMALL = Model(
@@ -35,14 +37,16 @@ SMALL = Model(
     " --encoder-normalize-before --decoder-normalize-before --dropout 0.2",
     max_tokens=2000,
     gpu_tokens=16000,
+    rounds=7,
 )
 BASE = Model(
     "base",  # Vaswani et al. 2017
     f"{_SIX} --encoder-embed-dim 512 --encoder-ffn-embed-dim 2048 --encoder-attention-heads 8"
     " --decoder-embed-dim 512 --decoder-ffn-embed-dim 2048 --decoder-attention-heads 8"
     " --dropout 0.1",
-    max_tokens=1000,
+    max_tokens=500,
     gpu_tokens=8000,
+    rounds=3,
 )
 
 
@@ -53,7 +57,7 @@ class Setup:
     :param corpus: a directory that data_prep made.
     :param models: to measure on, in turn.
     :param threads: of torch, to measure with, in turn.
-    :param rounds: of all contenders, of which the median is taken.
+    :param asked_rounds: see `rounds`.
     :param quick: measure on less, to see that all works: the figures mean little.
     :param cuda: on a GPU.
     :param out: directory of the results.
@@ -63,7 +67,7 @@ class Setup:
     corpus: Path
     models: tuple[Model, ...]
     threads: tuple[int, ...]
-    rounds: int
+    asked_rounds: int | None
     quick: bool
     cuda: bool
     out: Path
@@ -71,7 +75,12 @@ class Setup:
 
     def tokens(self, model: Model) -> int:
         """Return the tokens of a batch."""
-        return model.gpu_tokens if self.cuda else model.max_tokens
+        tokens = model.gpu_tokens if self.cuda else model.max_tokens
+        return tokens // 5 if self.quick else tokens
+
+    def rounds(self, model: Model) -> int:
+        """Return the rounds of all contenders, of which the median is taken."""
+        return self.asked_rounds or (2 if self.quick else model.rounds)
 
     def options(self, model: Model, corpus: Path | None = None) -> list[str]:
         """Return the options of fairseq-train that all contenders have.
