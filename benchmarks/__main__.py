@@ -40,11 +40,14 @@ class Benchmark:
 
 def benchmarks() -> dict[str, Benchmark]:
     """Return all benchmarks, in the order in which they are run."""
-    from benchmarks import memory, release, update
-    from benchmarks.rows import draw_bars
+    from benchmarks import interval, memory, release, scaling, tokens, update
+    from benchmarks.rows import draw_bars, draw_lines
 
     def bars(title: str, unit: str) -> Callable[[list[Row], Path], None]:
         return lambda rows, path: draw_bars(rows, title, unit, path)
+
+    def lines(title: str, **scales: str) -> Callable[[list[Row], Path], None]:
+        return lambda rows, path: draw_lines(rows, scales, title, "plain updates", path)
 
     times = ("low", "high", "seconds", "plain_seconds", "tokens")
     return {
@@ -58,6 +61,26 @@ def benchmarks() -> dict[str, Benchmark]:
             release.measure,
             bars("SALT's published algorithm and ours", "time or memory, to the baseline's"),
             (*times, "bytes"),
+        ),
+        "interval": Benchmark(
+            interval.measure,
+            lines("Games in every n-th update", interval="--adv-interval"),
+            times,
+        ),
+        "tokens": Benchmark(
+            tokens.measure,
+            bars("Tokens per second in equal memory", "of plain training's"),
+            ("max_tokens", "tokens_per_second"),
+        ),
+        "scaling": Benchmark(
+            scaling.measure,
+            lines(
+                "How costs grow",
+                length="subwords in a sentence",
+                vocabulary="dictionary entries",
+                steps="ascent steps",
+            ),
+            ("length", "vocabulary", *times),
         ),
     }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -27,6 +27,7 @@ class Contender:
     :param options: of fairseq-train, beside those that all have.
     :param passes: of a model, counted as `update` says; None if that says nothing about it.
     :param gauged: every update of it measures the gauges; else none does.
+    :param about: what its row says besides.
     :param own_model: its task changes the model, so that it cannot be the others'.
     """
 
@@ -34,6 +35,7 @@ class Contender:
     options: str
     passes: float | None = None
     gauged: bool = False
+    about: Mapping[str, object] = field(default_factory=dict)
     own_model: bool = False
 
     @property
@@ -80,7 +82,7 @@ class Times:
         return [mine / plain for mine, plain in zip(self.seconds, self.plain, strict=True)]
 
     def row(
-        self, name: str, model: str, setup: Setup, *, floor: float | None, **more: object
+        self, name: str, model: Model, setup: Setup, *, floor: float | None, **more: object
     ) -> Row:
         """Return what to report, with torch's threads as they are."""
         ratios = self.ratios
@@ -89,7 +91,7 @@ class Times:
         )
         return Row(
             name=name,
-            model=model,
+            model=model.name,
             threads=torch.get_num_threads(),
             ratio=statistics.median(ratios),
             floor=floor,
@@ -103,6 +105,14 @@ class Times:
                 **machine(setup.cuda),
             },
         )
+
+    def row_of(self, contender: Contender, model: Model, setup: Setup, tokens: float) -> Row:
+        """Return what to report of a contender beside plain training.
+
+        :param tokens: target tokens of an update, the mean.
+        """
+        floor, about = contender.floor, contender.about
+        return self.row(contender.name, model, setup, floor=floor, tokens=tokens, **about)
 
 
 def machine(cuda: bool) -> dict[str, object]:
@@ -170,14 +180,5 @@ def rows_in_turns(
     for threads in setup.threads:
         torch.set_num_threads(threads)
         times = take_turns(plain, trainings, rounds, f"{model.name}, {threads} threads")
-        for contender in contenders:
-            rows.append(
-                times[contender.name].row(
-                    contender.name,
-                    model.name,
-                    setup,
-                    floor=contender.floor,
-                    tokens=plain.tokens(),
-                )
-            )
+        rows += [times[c.name].row_of(c, model, setup, plain.tokens()) for c in contenders]
     return rows

@@ -63,16 +63,11 @@ def measure(setup: Setup) -> list[Row]:
 
 def _times(setup: Setup, model: Model, times: dict[str, Times], tokens: float) -> list[Row]:
     release = times[RELEASE.name].seconds
-    rows = [
-        times[contender.name].row(
-            contender.name, model.name, setup, floor=contender.floor, tokens=tokens
-        )
-        for contender in (RELEASE, *OURS)
-    ]
+    rows = [times[c.name].row_of(c, model, setup, tokens) for c in (RELEASE, *OURS)]
     return rows + [
         Times(times[contender.name].seconds, release).row(
             f"{contender.name}, over the release",
-            model.name,
+            model,
             setup,
             floor=_over(contender),
             tokens=tokens,

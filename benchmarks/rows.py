@@ -113,26 +113,39 @@ def draw_bars(rows: Sequence[Row], title: str, unit: str, path: Path) -> None:
 
 
 def draw_lines(
-    rows: Sequence[Row], x: str, x_label: str, title: str, unit: str, path: Path
+    rows: Sequence[Row], scales: Mapping[str, str], title: str, unit: str, path: Path
 ) -> None:
-    """Draw the ratios over `x`, which is in `more`: a line per name, dashed its floors.
+    """Draw the ratios of each `series` as a line, and dashed its floors.
 
-    A panel per model and threads; the file is a PNG, written whole or not at all.
+    :param scales: what there is in `more` to draw over, and the label of such an axis.
+    :param unit: of the ratio.
+
+    A panel per scale, model and number of threads; the file is a PNG, written whole or not at all.
     """
+    panels: dict[str, list[Row]] = {}
+    scale_of: dict[str, str] = {}
+    for scale in scales:
+        for place, chosen in _grouped([row for row in rows if scale in row.more], _place).items():
+            heading = place if len(scales) == 1 else f"{scale}: {place}"
+            panels[heading] = chosen
+            scale_of[heading] = scale
 
     def lines(axes: Axes, rows: Sequence[Row]) -> None:
-        for colour, (name, points) in zip(_LINES, _grouped(rows, _name).items(), strict=False):
-            at = [row.more[x] for row in points]
+        scale = scale_of[axes.get_title(loc="left")]
+        series = _grouped(rows, lambda row: str(row.more["series"]))
+        for colour, (name, points) in zip(_LINES, series.items(), strict=False):
+            points.sort(key=lambda row: row.more[scale])
+            at = [row.more[scale] for row in points]
             axes.plot(at, [row.ratio for row in points], "o-", color=colour, label=name)
             floors = [row.floor for row in points]
-            if None not in floors:
-                axes.plot(at, floors, "--", color=colour, linewidth=1.2, label=f"{name}, floor")
-        axes.set_xlabel(x_label)
+            axes.plot(at, floors, "--", color=colour, linewidth=1.2)
+        axes.plot([], [], "--", color=GREY, linewidth=1.2, label="floor")
+        axes.set_xlabel(scales[scale])
         axes.set_ylabel(unit)
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=8)
 
-    _draw(_grouped(rows, _place), lines, title, 4.2, path)
+    _draw(panels, lines, title, 4.2, path)
 
 
 def _draw(
@@ -167,7 +180,3 @@ def _grouped(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, list[R
 def _place(row: Row) -> str:
     threads = "1 thread" if row.threads == 1 else f"{row.threads} threads"
     return f"{row.model}, {threads}"
-
-
-def _name(row: Row) -> str:
-    return row.name

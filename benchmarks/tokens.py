@@ -1,0 +1,119 @@
+"""How fast is training where memory limits the batch?
+
+For each contender the largest --max-tokens is found with which the measured peak of an update is
+not above that of a plain update with a given one; then target tokens per second are measured, of
+all in turns, each with its own batches. The ratio is of tokens per second: less than 1 is slower.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.interleaved import PLAIN, Contender, machine, update_seconds
+from benchmarks.models import Model, Setup
+from benchmarks.release import RELEASE, register
+from benchmarks.rows import Row
+from benchmarks.update import CONTENDERS
+from data_prep.progress import progress
+from recipes.comparison.costs import Training
+
+_TIMES = 2
+"""Plain batches have so many times the tokens of other benchmarks', for a part of it is to do."""
+_LONGEST = 100
+"""Longer sentences are left out for all: a small batch does not hold them."""
+_TOLERANCE = 0.03
+_TRIES = 8
+_METHODS = (
+    *("adv", "rdrop", "simcut", "vat, K = 1", "smart, K = 1", "freelb, K = 3, divergence"),
+    *("salt, exact", "salt, exact, detached", "salt, one-sided", "salt, one-sided, detached"),
+)
+
+
+def measure(setup: Setup) -> list[Row]:
+    """Return a row per model, number of threads and contender."""
+    register()
+    by_name = {contender.name: contender for contender in CONTENDERS}
+    contenders = [*(by_name[name] for name in _METHODS), RELEASE]
+    return [row for model in setup.models for row in _measure(setup, model, contenders)]
+
+
+def _measure(setup: Setup, model: Model, contenders: list[Contender]) -> list[Row]:
+    rounds = setup.rounds(model)
+    limits = ("--max-source-positions", str(_LONGEST), "--max-target-positions", str(_LONGEST))
+    words = [*setup.options(model), *limits]
+    torch.set_num_threads(max(setup.threads))
+
+    def training(contender: Contender, tokens: int, sharing: Training | None) -> Training:
+        return contender.training(
+            [*words, "--max-tokens", str(tokens)], rounds, setup.clock, sharing
+        )
+
+    most = _TIMES * setup.tokens(model)
+    plain = training(PLAIN, most, None)
+    budget = plain.peak()
+    trainings: dict[str, Training] = {}
+    fitting: dict[str, int] = {}
+    for contender in progress(contenders, f"tokens that fit, {model.name}", "contender"):
+
+        def peak(tokens: int, contender: Contender = contender) -> int:
+            gc.collect()  # the training with other batches
+            return training(contender, tokens, plain).peak()
+
+        fitting[contender.name] = largest(peak, budget, most, _LONGEST)
+        trainings[contender.name] = training(contender, fitting[contender.name], plain)
+    rows = []
+    for threads in setup.threads:
+        torch.set_num_threads(threads)
+        rates = rates_in_turns({PLAIN.name: plain, **trainings}, rounds)
+        for name in (PLAIN.name, *trainings):
+            more = {
+                "max_tokens": fitting.get(name, most),
+                "tokens_per_second": rates[name],
+                "plain_tokens_per_second": rates[PLAIN.name],
+                "budget_bytes": budget,
+                "rounds": rounds,
+                **machine(setup.cuda),
+            }
+            ratio = rates[name] / rates[PLAIN.name]
+            rows.append(Row(name, model.name, threads, ratio, more=more))
+    return rows
+
+
+def largest(peak: Callable[[int], int], budget: int, most: int, least: int) -> int:
+    """Return about the largest number of tokens with which the peak is within the budget.
+
+    :param peak: bytes, growing with the tokens.
+    :param most: to try first.
+    :param least: to return where nothing else is found to fit.
+    """
+    low, high, tokens = least, most + 1, most
+    for _ in range(_TRIES):
+        found = peak(tokens)
+        if found <= budget:
+            low = tokens
+        else:
+            high = tokens
+        if high - low <= max(1, _TOLERANCE * high):
+            break
+        tokens = int(tokens * budget / found)
+        if not low < tokens < high:  # the peak is not proportional to the tokens
+            tokens = (low + high) // 2
+    return low
+
+
+def rates_in_turns(trainings: dict[str, Training], rounds: int) -> dict[str, float]:
+    """Return target tokens per second of each, of all its updates."""
+    tokens = dict.fromkeys(trainings, 0)
+    seconds = dict.fromkeys(trainings, 0.0)
+    for training in trainings.values():
+        update_seconds(training, 0)
+    for number in progress(range(rounds), "tokens per second", "round"):
+        for name, training in trainings.items():
+            gc.collect()
+            group = training.groups[number * training.replays % len(training.groups)]
+            tokens[name] += sum(batch["ntokens"] for batch in group)
+            seconds[name] += update_seconds(training, number)
+    return {name: tokens[name] / seconds[name] for name in trainings}
