@@ -40,7 +40,7 @@ class Benchmark:
 
 def benchmarks() -> dict[str, Benchmark]:
     """Return all benchmarks, in the order in which they are run."""
-    from benchmarks import interval, memory, release, scaling, tokens, update
+    from benchmarks import interval, memory, release, scaling, startup, tokens, update
     from benchmarks.rows import draw_bars, draw_lines
 
     def bars(title: str, unit: str) -> Callable[[list[Row], Path], None]:
@@ -81,6 +81,11 @@ def benchmarks() -> dict[str, Benchmark]:
                 steps="ascent steps",
             ),
             ("length", "vocabulary", *times),
+        ),
+        "startup": Benchmark(
+            startup.measure,
+            bars("From the start of fairseq-train to its first update", "stock fairseq's time"),
+            times[:-1],
         ),
     }
 

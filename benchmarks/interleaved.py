@@ -82,17 +82,26 @@ class Times:
         return [mine / plain for mine, plain in zip(self.seconds, self.plain, strict=True)]
 
     def row(
-        self, name: str, model: Model, setup: Setup, *, floor: float | None, **more: object
+        self,
+        name: str,
+        model: Model,
+        setup: Setup,
+        *,
+        threads: int | None = None,
+        floor: float | None = None,
+        **more: object,
     ) -> Row:
-        """Return what to report, with torch's threads as they are."""
+        """Return what to report.
+
+        :param threads: torch's in this process, if none are given.
+        """
         ratios = self.ratios
-        low, _, high = (
-            statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
-        )
+        several = ratios if len(ratios) > 1 else ratios * 2
+        low, _, high = statistics.quantiles(several, n=4, method="inclusive")
         return Row(
             name=name,
             model=model.name,
-            threads=torch.get_num_threads(),
+            threads=threads or torch.get_num_threads(),
             ratio=statistics.median(ratios),
             floor=floor,
             more={

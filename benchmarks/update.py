@@ -25,6 +25,7 @@ from benchmarks.models import Setup
 from benchmarks.rows import Row
 
 _OURS = "--task adversarial_translation --criterion"
+OUR_PLAIN = f"{_OURS} label_smoothed_cross_entropy"
 SALT = f"{_OURS} salt"
 _CENTRAL = "--unroll-method central"
 ONE_SIDED = "--unroll-method one-sided"
@@ -33,7 +34,7 @@ VAT = f"{_OURS} vat --divergence kl {DETACHED}"
 _FREELB = f"{_OURS} freelb --ascent-steps 3"
 
 CONTENDERS = (
-    Contender("our task, plain", f"{_OURS} label_smoothed_cross_entropy", 3),
+    Contender("our task, plain", OUR_PLAIN, 3),
     Contender("freeat", f"{_OURS} freeat --adv-objective task-loss --adv-weight 1", 3),
     Contender("adv", f"{_OURS} adv", 6),
     Contender("rdrop", f"{_OURS} rdrop", 6),
