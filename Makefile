@@ -6,6 +6,7 @@ RECIPE ?= libreoffice-help-de-en
 export MODEL ?= results/demo/model
 ARGS ?=
 ARCHIVE ?=
+BENCH ?=
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)
@@ -13,7 +14,7 @@ ENVIRONMENT := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo compare train table2 table3 parameter-study evaluate \
-  export translate data test test-slow check format clean
+  export translate data bench bench-gpu test test-slow check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +53,12 @@ translate: $(ENVIRONMENT) ## standard input to standard output (MODEL=, ARGS="--
 data: $(ENVIRONMENT) ## prepare a corpus (CORPUS=, ARCHIVE=, ARGS="--max-words 50")
 	@python -m data_prep "$(CORPUS)" $(if $(ARCHIVE),--archive $(ARCHIVE)) $(ARGS)
 
+bench: $(ENVIRONMENT) ## what games cost: time, memory, scaling (BENCH="update memory", ARGS=--quick)
+	@PYTHON=python benchmarks/bench.sh $(BENCH) $(ARGS)
+
+bench-gpu: $(ENVIRONMENT) ## the same on a GPU
+	@PYTHON=python benchmarks/bench.sh $(BENCH) --cuda --out results/bench-gpu $(ARGS)
+
 test: $(ENVIRONMENT) ## run the tests (minutes)
 	@python -m pytest $(ARGS)
 
@@ -62,7 +69,7 @@ check: $(ENVIRONMENT) ## lint, formatting, types, shell scripts
 	@ruff check .
 	@ruff format --check .
 	@mypy
-	@shellcheck recipes/*.sh recipes/slurm.sbatch .ci/run
+	@shellcheck recipes/*.sh recipes/slurm.sbatch benchmarks/*.sh .ci/run
 
 format: $(ENVIRONMENT) ## format the code
 	@ruff check --fix-only .

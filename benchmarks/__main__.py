@@ -40,7 +40,7 @@ class Benchmark:
 
 def benchmarks() -> dict[str, Benchmark]:
     """Return all benchmarks, in the order in which they are run."""
-    from benchmarks import interval, memory, release, scaling, startup, tokens, update
+    from benchmarks import data, interval, memory, release, scaling, startup, tokens, update
     from benchmarks.rows import draw_bars, draw_lines
 
     def bars(title: str, unit: str) -> Callable[[list[Row], Path], None]:
@@ -86,6 +86,14 @@ def benchmarks() -> dict[str, Benchmark]:
             startup.measure,
             bars("From the start of fairseq-train to its first update", "stock fairseq's time"),
             times[:-1],
+        ),
+        "data": Benchmark(
+            data.measure,
+            bars("Preparing data", "times the tool's"),
+            (
+                *("sentences_per_cpu_second", "tokens_per_cpu_second", "peak_mib", "seconds"),
+                *("cpu_ratio", "tool"),
+            ),
         ),
     }
 

@@ -126,7 +126,7 @@ class HigherSALTConfig(TranslationConfig):
 
 
 @register_task("higher_salt", dataclass=HigherSALTConfig)
-class HigherSALT(TranslationTask):  # type: ignore[misc]
+class HigherSALT(TranslationTask):
     """Translation, trained as the release does."""
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:

@@ -7,6 +7,8 @@ its memory is measured, although `higher` leaves reference cycles: it can only l
 
 from __future__ import annotations
 
+import importlib.util
+
 import torch
 
 from benchmarks.interleaved import Contender, Times, all_trainings, take_turns
@@ -32,21 +34,21 @@ OURS = (
 )
 
 
-def register() -> None:
-    """Make the release's task known to fairseq. Raises RecipeError without `higher`."""
-    try:
-        import benchmarks.higher_salt  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != "higher":
-            raise
-        raise RecipeError(
-            "the package higher is not there: pip install -r benchmarks/requirements.txt"
-        ) from None
+def registered() -> bool:
+    """Make the release's task known to fairseq; return False if `higher` is not there."""
+    if importlib.util.find_spec("higher") is None:
+        return False
+    import benchmarks.higher_salt  # noqa: F401
+
+    return True
 
 
 def measure(setup: Setup) -> list[Row]:
     """Return rows of time and memory, to plain updates and to the release's, for each model."""
-    register()
+    if not registered():
+        raise RecipeError(
+            "the package higher is not there: pip install -r benchmarks/requirements.txt"
+        )
     rows = []
     for model in setup.models:
         words = setup.options(model)

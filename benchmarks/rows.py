@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from recipes.files import write_json, written_whole
 from recipes.plot import GREY, STYLE
@@ -89,7 +91,7 @@ def draw_bars(rows: Sequence[Row], title: str, unit: str, path: Path) -> None:
 
     def bars(axes: Axes, rows: Sequence[Row]) -> None:
         heights = np.arange(len(rows))
-        axes.barh(heights, [row.ratio for row in rows], color=_BAR, height=0.7, alpha=0.85)
+        axes.barh(heights, _values(row.ratio for row in rows), color=_BAR, height=0.7, alpha=0.85)
         for height, row in zip(heights, rows, strict=True):
             if row.floor is not None:
                 ends = (height - 0.42, height + 0.42)
@@ -136,11 +138,13 @@ def draw_lines(
         for colour, (name, points) in zip(_LINES, series.items(), strict=False):
             points.sort(key=lambda row: row.more[scale])
             at = [row.more[scale] for row in points]
-            axes.plot(at, [row.ratio for row in points], "o-", color=colour, label=name)
-            floors = [row.floor for row in points]
+            ratios = _values(row.ratio for row in points)
+            axes.plot(at, ratios, "o-", color=colour, label=name)
+            floors = _values(row.floor for row in points)
             axes.plot(at, floors, "--", color=colour, linewidth=1.2)
         axes.plot([], [], "--", color=GREY, linewidth=1.2, label="floor")
         axes.set_xlabel(scales[scale])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(unit)
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=8)
@@ -168,6 +172,11 @@ def _draw(
             axes.remove()
         with written_whole(path) as temporary:
             figure.savefig(temporary, dpi=130)
+
+
+def _values(found: Iterable[float | None]) -> list[float]:
+    """Return numbers, where nothing is drawn for none."""
+    return [math.nan if value is None else value for value in found]
 
 
 def _grouped(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
