@@ -116,7 +116,7 @@ def _of_length(groups: Sequence[Sequence[dict[str, Any]]], length: int) -> list[
 
 
 def _by_vocabulary(setup: Setup, corpus: Path) -> list[Row]:
-    dictionary = corpus / "bin" / "dict.en.txt"
+    dictionary, *_ = (corpus / "bin").glob("dict.*.txt")  # both languages' are the same
     with dictionary.open(encoding="utf-8") as lines:
         size = sum(1 for _ in lines)
     rows = rows_in_turns(setup, SMALL, _ONE_STEP, setup.options(SMALL, corpus))

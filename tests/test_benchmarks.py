@@ -1,0 +1,486 @@
+"""The benchmarks: counts against counted operations, turns, rows, and the release's algorithm."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import __main__ as command
+from benchmarks import data, interval, memory, release, scaling, startup, tokens, update
+from benchmarks.interleaved import Contender, Times, all_trainings, take_turns
+from benchmarks.models import Model, Setup
+from benchmarks.rows import Row, draw_bars, draw_lines, table, write
+from recipes.errors import RecipeError
+from tests import tiny
+from tests.gradients import distance
+from tests.test_comparison_costs import Ticks
+
+TINY = Model(
+    "tiny",
+    "--encoder-layers 1 --decoder-layers 1 --encoder-embed-dim 16 --decoder-embed-dim 16"
+    " --encoder-ffn-embed-dim 16 --decoder-ffn-embed-dim 16"
+    " --encoder-attention-heads 2 --decoder-attention-heads 2 --dropout 0.1",
+    max_tokens=60,
+    gpu_tokens=60,
+    rounds=1,
+)
+FIELDS = {"name", "model", "threads", "ratio"}
+
+needs_higher = pytest.mark.skipif(
+    not release.registered(),
+    reason="needs the package higher: pip install -r benchmarks/requirements.txt",
+)
+
+
+@pytest.fixture
+def setup(toy_data: Path, tmp_path: Path) -> Iterator[Setup]:
+    """On a tiny model and toy data, by a clock that is a second later whenever it is read."""
+    threads = torch.get_num_threads()
+    yield Setup(
+        corpus=toy_data.parent,
+        models=(TINY,),
+        threads=(1,),
+        asked_rounds=1,
+        quick=False,
+        cuda=False,
+        out=tmp_path,
+        clock=Ticks(),
+    )
+    torch.set_num_threads(threads)
+
+
+# ---- Floors
+
+
+COUNTED = {
+    c.name: c
+    for c in (
+        *update.CONTENDERS,
+        *interval.CONTENDERS,
+        *(game for games in scaling.STEPS.values() for game in games),
+        *((release.RELEASE,) if release.registered() else ()),
+    )
+}
+WIDE = replace(
+    TINY, options=f"{TINY.options} --encoder-ffn-embed-dim 512 --decoder-ffn-embed-dim 512"
+)
+"""Its attention, products of two activations, counts for little beside those with parameters."""
+
+
+@pytest.fixture(scope="module")
+def operations(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """Floating-point operations of matrix products in an update, the mean from game to game."""
+    out = tmp_path_factory.mktemp("operations")
+    setup = Setup(toy_data.parent, (WIDE,), (1,), 1, quick=False, cuda=False, out=out)
+    found = {}
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels are counted otherwise
+        contenders = list(COUNTED.values())
+        plain, trainings = all_trainings(setup, contenders, setup.options(WIDE), 1)
+        for name, training in {"plain": plain, **trainings}.items():
+            with FlopCounterMode(display=False) as counter:
+                for _ in range(training.period):
+                    training.update(training.groups[0])
+            found[name] = counter.get_total_flops() / training.period
+    return found
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_floor_is_what_a_counter_of_operations_counts(
+    operations: dict[str, float], name: str
+) -> None:
+    measured = operations[name] / operations["plain"]
+    assert COUNTED[name].floor == pytest.approx(measured, rel=0.01)
+
+
+def test_floors_are_what_the_passes_of_each_method_add_up_to() -> None:
+    floors = {contender.name: contender.floor for contender in update.CONTENDERS}
+    assert floors["freeat"] == 1
+    assert floors["adv"] == floors["rdrop"] == floors["simcut"] == 2
+    assert floors["vat, K = 1"] == floors["smart, K = 1, no proximal term"] == 8 / 3
+    assert floors["smart, K = 1"] == floors["freelb, K = 3, task loss"] == 3
+    assert floors["freelb, K = 3, divergence"] == 4
+    assert floors["salt, exact"] == floors["salt, one-sided"] == 4
+    assert floors["salt, central"] == 14 / 3
+    assert floors["salt, every 4th update"] == (3 + 4) / 4
+    assert [contender.floor for contender in interval.CONTENDERS] == [4, 5 / 2, 7 / 4, 11 / 8]
+    assert release.RELEASE.floor == 16 / 3
+
+
+# ---- Turns
+
+
+def fake(log: list[tuple[str, Any]], name: str, seconds: float, clock: Any, **more: Any) -> Any:
+    """A training that says what it is asked for, and takes so many seconds for an update."""
+
+    def run(group: Any) -> None:
+        log.append((name, group))
+        clock.now += seconds
+
+    given = {"replays": 1, "period": 1, "groups": ["a", "b"], **more}
+    return SimpleNamespace(update=run, wait=lambda: None, clock=lambda: clock.now, **given)
+
+
+def test_contenders_take_turns_with_plain_updates_on_the_same_batch() -> None:
+    log: list[tuple[str, Any]] = []
+    clock = SimpleNamespace(now=0.0)
+    others = {
+        "x": fake(log, "x", 3.0, clock),
+        "y": fake(log, "y", 5.0, clock, period=2),
+        "replayed": fake(log, "z", 2.0, clock, period=2, replays=2, groups=["a", "a", "b", "b"]),
+    }
+    times = take_turns(fake(log, "plain", 2.0, clock), others, 2, "")
+    plain = ("plain", "a")
+    first = [plain, ("x", "a"), plain, ("y", "a"), ("y", "a"), plain, ("z", "a"), ("z", "a")]
+    assert log == first + [(name, "b") for name, _ in first]
+    assert times["x"].ratios == [1.5, 1.5]
+    assert times["y"].ratios == [2.5, 2.5]  # an update's, the mean of two
+    assert times["replayed"].ratios == [1.0, 1.0]
+
+
+def test_contenders_share_a_model_and_its_optimizer(setup: Setup) -> None:
+    plain, others = all_trainings(setup, update.CONTENDERS[:4], setup.options(TINY), 1)
+    for training in others.values():
+        assert training.trainer.model is plain.trainer.model
+        assert training.trainer.optimizer is plain.trainer.optimizer
+
+
+def test_gauges_are_on_where_they_are_measured_and_off_elsewhere(setup: Setup) -> None:
+    salts = [Contender("gauged", update.SALT, gauged=True), Contender("salt", update.SALT)]
+    _, trainings = all_trainings(setup, salts, setup.options(TINY), 1)
+    intervals = {n: t.trainer.criterion.cfg.gauge_interval for n, t in trainings.items()}
+    assert intervals == {"gauged": 1, "salt": 0}
+
+
+def test_a_slow_round_does_not_count_and_quartiles_are_of_ratios(setup: Setup) -> None:
+    times = Times([2.0, 900.0, 4.0, 6.0, 8.0], [2.0, 2.0, 2.0, 2.0, 2.0])
+    row = times.row("x", TINY, setup, floor=2.0)
+    assert (row.ratio, row.more["low"], row.more["high"]) == (3.0, 2.0, 4.0)
+    assert (row.more["seconds"], row.more["plain_seconds"], row.more["rounds"]) == (6.0, 2.0, 5)
+
+
+# ---- Rows
+
+
+def test_update_has_a_row_for_each_contender_and_one_for_gauges(setup: Setup) -> None:
+    rows = update.measure(setup)
+    names = [contender.name for contender in update.CONTENDERS]
+    assert [row.name for row in rows] == [
+        *names,
+        "salt, a gauged update",
+        "salt, gauges every 100th",
+    ]
+    for row in rows:
+        assert row.as_json().keys() >= FIELDS | {"rounds", "tokens", "device", "torch"}
+        assert (row.model, row.threads) == ("tiny", 1)
+        assert row.ratio is not None and row.more["tokens"] <= 60
+
+
+def test_gauges_cost_a_hundredth_of_what_a_gauged_update_takes_more() -> None:
+    rows = [
+        Row("salt, exact", "tiny", 1, 4.0, 4.0),
+        Row("salt, a gauged update", "tiny", 1, 9.0, more=dict.fromkeys(TIMES, 1.0)),
+    ]
+    *before, row = update._with_gauges_now_and_then(rows)
+    assert before == rows
+    assert row.ratio == pytest.approx((99 * 4.0 + 9.0) / 100)
+    assert row.more["gauges_over_salt"] == pytest.approx(5 / 4 / 100)
+    assert row.floor == 4.0
+
+
+TIMES = ("low", "high", "seconds", "plain_seconds")
+
+
+def test_memory_has_a_row_for_each_contender(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("our task, plain", "salt, exact", "salt, one-sided, detached")
+    chosen = [contender for contender in update.CONTENDERS if contender.name in names]
+    monkeypatch.setattr(memory, "CONTENDERS", chosen)
+    rows = memory.measure(setup)
+    assert [row.name for row in rows] == list(names)
+    same, exact, one_sided = (row.ratio or 0.0 for row in rows)
+    assert same == pytest.approx(1.0, rel=0.02)
+    assert exact > one_sided > 1
+    for row in rows:
+        assert row.as_json().keys() >= FIELDS | {"bytes", "baseline_bytes", "device"}
+
+
+@needs_higher
+def test_release_has_rows_of_time_and_memory_and_of_ours_over_it(setup: Setup) -> None:
+    rows = {row.name: row for row in release.measure(setup)}
+    assert rows["release"].floor == 16 / 3
+    assert rows["salt, exact, over the release"].floor == 12 / 16
+    assert rows["salt, central, over the release"].floor == 14 / 16
+    of_it, ours = rows["release, memory"], rows["salt, one-sided, memory"]
+    over = rows["salt, one-sided, memory over the release"]
+    assert of_it.ratio and ours.ratio and over.ratio == pytest.approx(ours.ratio / of_it.ratio)
+
+
+def test_interval_and_scaling_have_what_their_pictures_are_drawn_over(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert [row.more["interval"] for row in interval.measure(setup)] == [1, 2, 4, 8]
+    monkeypatch.setattr(scaling, "SMALL", TINY)
+    monkeypatch.setattr(scaling, "MERGES", (7,))
+    with pytest.raises(RecipeError, match=r"-7/bin: not there"):
+        scaling.measure(setup)
+    Path(f"{setup.corpus}-7").symlink_to(setup.corpus)
+    rows = scaling.measure(setup)
+    assert {row.more["vocabulary"] for row in rows if "vocabulary" in row.more} == {20}
+    assert {row.more["steps"] for row in rows if "steps" in row.more} == {1, 2, 3}
+    assert {row.more["length"] for row in rows if "length" in row.more} == {6}
+    assert len({row.name for row in rows if "vocabulary" not in row.more}) == 3 + 3 + 4 + 4
+    draw_lines(rows, {"steps": "K", "length": "T"}, "title", "updates", tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_batches_of_a_length_are_the_fullest_first() -> None:
+    groups = [[{"target": torch.zeros(*size)}] for size in ((2, 10), (9, 12), (3, 11), (9, 40))]
+    assert scaling._of_length(groups, 12) == [1, 2, 0]
+
+
+@pytest.mark.parametrize("fixed", [0, 3000, -3000])
+@pytest.mark.parametrize("slope", [90, 250, 1700])
+def test_the_largest_batch_that_fits(slope: int, fixed: int) -> None:
+    """The peak is a straight line, whose crossing with the budget can be computed."""
+    budget, most = 200_000, 2000
+    right = min(most, (budget - fixed) / slope)
+    found = tokens.largest(lambda n: fixed + slope * n, budget, most, 10)
+    assert fixed + slope * found <= budget
+    assert right * 0.96 <= found <= right
+    assert tokens.largest(lambda n: 10 * budget, budget, most, 10) == 10
+
+
+def test_tokens_per_second_are_those_of_all_batches() -> None:
+    log: list[tuple[str, Any]] = []
+    clock = SimpleNamespace(now=0.0)
+    few, many = ([{"ntokens": n}] for n in (30, 70))
+    trainings = {
+        "plain": fake(log, "plain", 2.0, clock, groups=[few, many]),
+        "x": fake(log, "x", 5.0, clock, groups=[many, few, few]),
+    }
+    assert tokens.rates_in_turns(trainings, 2) == {"plain": 100 / 4, "x": 100 / 10}
+
+
+def test_tokens_has_a_row_for_plain_training_and_each_contender(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "_LONGEST", 20)
+    monkeypatch.setattr(tokens, "_METHODS", ("salt, exact",))
+    monkeypatch.setattr(tokens, "registered", lambda: False)
+    plain, salt = tokens.measure(setup)
+    assert (plain.name, plain.ratio, plain.more["max_tokens"]) == ("plain", 1.0, 120)
+    assert 20 < salt.more["max_tokens"] < 120 and salt.ratio
+    assert salt.ratio == pytest.approx(salt.more["tokens_per_second"] / rate(plain))
+
+
+def rate(row: Row) -> float:
+    return float(row.more["tokens_per_second"])
+
+
+def test_a_process_is_timed_to_the_line_with_the_mark() -> None:
+    clock = Ticks()
+    script = "print('begin'); print('here it is'); print('end')"
+    run = [sys.executable, "-c", script]
+    assert startup.seconds_to("it is", "x", run, {}, clock) == 1.0
+    with pytest.raises(RecipeError, match=r"^x: no first update: end$"):
+        startup.seconds_to("nowhere", "x", run, {}, clock)
+
+
+@pytest.mark.slow
+def test_startup_compares_whole_processes(setup: Setup) -> None:
+    rows = startup.measure(setup)
+    assert [row.name for row in rows] == ["our task, plain", "salt"]
+    assert all(row.as_json().keys() >= FIELDS | {"seconds", "plain_seconds"} for row in rows)
+
+
+@pytest.mark.slow
+def test_data_has_a_row_for_each_stage(setup: Setup, clauses: Path) -> None:
+    rows = data.measure(replace(setup, corpus=clauses))
+    assert [row.more["stage"] for row in rows] == ["raw", "tok", "learn", "bpe", "bin"]
+    assert [row.ratio is None for row in rows] == [True, False, False, False, False]
+    assert all(row.more["peak_mib"] > 0 and row.more["cpu_seconds"] > 0 for row in rows)
+
+
+# ---- The command
+
+
+ROWS = [Row("x", "tiny", 1, 2.5, 2.0, {"seconds": 1234.5}), Row("y", "tiny", 2, None)]
+
+
+def test_rows_are_a_list_a_table_and_a_picture(tmp_path: Path) -> None:
+    write(ROWS, tmp_path / "rows.json")
+    assert json.loads((tmp_path / "rows.json").read_text("utf-8")) == [
+        {"name": "x", "model": "tiny", "threads": 1, "ratio": 2.5, "floor": 2.0, "seconds": 1234.5},
+        {"name": "y", "model": "tiny", "threads": 2, "ratio": None},
+    ]
+    assert table(ROWS, ["seconds"]).splitlines() == [
+        "   model  threads  ratio  floor  seconds",
+        "x  tiny         1   2.50   2.00    1,234",
+        "y  tiny         2",
+    ]
+    draw_bars(ROWS, "title", "updates", tmp_path / "rows.png")
+    assert (tmp_path / "rows.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def call(
+    toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[str]]:
+    """The command, whose benchmarks are `fine` and `broken`; returns the files it has written."""
+
+    def fail(_: Setup) -> list[Row]:
+        raise RecipeError("there is no such thing")
+
+    def draw(_: list[Row], path: Path) -> None:
+        path.write_bytes(b"")
+
+    known = {
+        "broken": command.Benchmark(fail, draw, ()),
+        "fine": command.Benchmark(lambda _: ROWS, draw, ()),
+    }
+    monkeypatch.setattr(command, "benchmarks", lambda: known)
+    monkeypatch.setattr(command, "be_quiet", lambda: None)
+    out = tmp_path / "bench"
+
+    def run(*options: str) -> list[str]:
+        given = ["--data", str(toy_data.parent), "--out", str(out), *options]
+        monkeypatch.setattr(sys, "argv", ["benchmarks", *given])
+        command.main()
+        return sorted(path.name for path in out.iterdir())
+
+    return run
+
+
+def test_what_is_finished_is_written_though_another_one_fails(
+    call: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(RecipeError, match=r"^not measured: broken$"):
+        call()
+    assert "broken: error: there is no such thing" in capsys.readouterr().err
+    assert call("fine") == ["fine.json", "fine.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--rounds", "0"], "--rounds 0: allowed is 1, 2, 3, ..."),
+        (["nothing"], "nothing: no such benchmark; there are broken, fine"),
+        (["--data", "nowhere"], "nowhere/bin: not there; make bench prepares it"),
+    ],
+)
+def test_what_the_command_refuses(
+    call: Callable[..., list[str]], options: list[str], said: str
+) -> None:
+    with pytest.raises(RecipeError, match=f"^{said}$"):
+        call(*options)
+
+
+def test_without_a_gpu_it_says_so(
+    call: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RecipeError, match=r"^--cuda: torch sees no GPU on this machine$"):
+        call("--cuda")
+
+
+# ---- The release's algorithm
+
+
+def naive_release(
+    model: Any, sample: dict[str, Any], start: list[Tensor], eta: float, epsilon: float
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The two gradients that it adds up, the second without its unrolled part's like in SALT.
+
+    With hooks and `torch.autograd.grad`, one row of logits at a time.
+    """
+    parameters = list(model.parameters())
+    target = sample["target"]
+
+    def logits(delta: list[Tensor] | None) -> Tensor:
+        hooks = []
+        if delta is not None:
+            for part, d in zip((model.encoder, model.decoder), delta, strict=True):
+                add = lambda _, __, out, d=d: out + d  # noqa: E731
+                hooks.append(part.embed_tokens.register_forward_hook(add))
+        result: Tensor = model(**sample["net_input"])[0]
+        for hook in hooks:
+            hook.remove()
+        return result
+
+    def divergence(of: Tensor) -> Tensor:
+        total = of.new_zeros(())
+        for b in range(target.size(0)):
+            for t in range(target.size(1)):
+                if target[b, t] == model.decoder.padding_idx:
+                    continue
+                p, q = clean[b, t].softmax(-1).detach(), of[b, t].softmax(-1)
+                total = total + ((p * (p / q).log()).sum() + (q * (q / p).log()).sum()) / 2
+        return total
+
+    clean = logits(None)
+    delta = [d.clone().requires_grad_() for d in start]
+    ascent = torch.autograd.grad(divergence(logits(delta)), delta, create_graph=True)
+    moved = [d + eta * g for d, g in zip(delta, ascent, strict=True)]
+    unrolled = torch.autograd.grad(divergence(logits(moved)), parameters)
+    projected = []
+    for d in start:
+        norms = d.flatten(1).norm(dim=1) + 1e-7  # as torch.renorm has it
+        projected.append(d * (epsilon / norms).clamp(max=1.0).view(-1, 1, 1))
+    log_p = clean.log_softmax(-1)
+    task_loss = sum(
+        -log_p[b, t, target[b, t]]
+        for b in range(target.size(0))
+        for t in range(target.size(1))
+        if target[b, t] != model.decoder.padding_idx
+    )
+    leader = torch.autograd.grad(task_loss + divergence(logits(projected)), parameters)
+    return list(unrolled), list(leader)
+
+
+@needs_higher
+def test_the_release_s_gradient_is_what_its_algorithm_says() -> None:
+    """In float64 without dropout, where each of its two parts matters, and the unrolling too."""
+    from benchmarks.higher_salt import Settings, make_perturbable, perturbed_loss
+
+    settings = Settings(init_std=0.3, ascent_step_size=0.2, epsilon=0.9)
+    sample = tiny.batch()
+    with tiny.float64_throughout(), sdpa_kernel(SDPBackend.MATH):
+        model = tiny.shared_transformer().double()
+        plain = copy.deepcopy(model)
+        own = torch.nn.Embedding(*plain.decoder.embed_tokens.weight.shape, padding_idx=1)
+        own.weight = plain.decoder.embed_tokens.weight
+        plain.encoder.embed_tokens = own  # a module of its own, for hooks, with the same words
+        make_perturbable(model)
+        for parameter in model.parameters():  # of a batch before, which is lost
+            parameter.grad = torch.full_like(parameter, 7.0)
+        torch.manual_seed(4)
+        start = [
+            torch.empty(*sample["net_input"][name].shape, 8, dtype=torch.float64).normal_(0, 0.3)
+            for name in ("src_tokens", "prev_output_tokens")
+        ]
+        torch.manual_seed(4)
+        clean = model(**sample["net_input"])[0]
+        target = sample["target"]
+        task_loss = torch.nn.functional.cross_entropy(
+            clean.transpose(1, 2), target, ignore_index=1, reduction="sum"
+        )
+        (task_loss + perturbed_loss(model, sample, clean, settings)).backward()
+        unrolled, leader = naive_release(plain, sample, start, 0.2, 0.9)
+        frozen, _ = naive_release(plain, sample, start, 0.0, 0.9)
+    ours = [parameter.grad for parameter in model.parameters()]
+    expected = [a + b for a, b in zip(unrolled, leader, strict=True)]
+    assert distance(ours, expected) < 1e-12
+    assert distance(ours, leader) > 0.01
+    assert distance([a + b for a, b in zip(frozen, leader, strict=True)], expected) > 0.01
+    assert all(part.embed_tokens.perturbation is None for part in (model.encoder, model.decoder))
