@@ -1,6 +1,6 @@
 """How much memory does an update take at its peak, above what is held between updates?
 
-On the largest batches, with one thread: parameters, the optimizer's state and an average model do
+On the largest batch, with one thread: parameters, the optimizer's state and an average model do
 not count, gradients do. There is no floor: it depends on which graphs are alive at once.
 """
 
@@ -24,10 +24,10 @@ def measure(setup: Setup) -> list[Row]:
     for model in setup.models:
         words = setup.options(model)
         plain = PLAIN.training(words, 1, setup.clock)
-        peak = plain.peak()
+        peak = plain.peak(1)
         for contender in progress(CONTENDERS, f"memory, {model.name}", "contender"):
             training = contender.training(words, 1, setup.clock, plain)
-            rows.append(memory_row(setup, contender.name, model.name, training.peak(), peak))
+            rows.append(memory_row(setup, contender.name, model.name, training.peak(1), peak))
             del training
             gc.collect()
     return rows

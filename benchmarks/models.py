@@ -37,7 +37,7 @@ SMALL = Model(
     " --encoder-normalize-before --decoder-normalize-before --dropout 0.2",
     max_tokens=2000,
     gpu_tokens=16000,
-    rounds=7,
+    rounds=5,
 )
 BASE = Model(
     "base",  # Vaswani et al. 2017

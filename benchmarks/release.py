@@ -59,7 +59,7 @@ def measure(setup: Setup) -> list[Row]:
             times = take_turns(plain, trainings, rounds, f"release, {model.name}")
             rows += _times(setup, model, times, plain.tokens())
         torch.set_num_threads(1)
-        rows += _memory(setup, model, trainings, plain.peak())
+        rows += _memory(setup, model, trainings, plain.peak(1))
     return rows
 
 
@@ -88,7 +88,7 @@ def _memory(setup: Setup, model: Model, trainings: dict[str, Training], plain: i
     def row(contender: Contender, name: str, baseline: int) -> Row:
         return memory_row(setup, name, model.name, peaks[contender.name], baseline)
 
-    peaks = {name: training.peak() for name, training in trainings.items()}
+    peaks = {name: training.peak(1) for name, training in trainings.items()}
     release = peaks[RELEASE.name]
     return [
         *(row(contender, f"{contender.name}, memory", plain) for contender in (RELEASE, *OURS)),

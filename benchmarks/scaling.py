@@ -24,6 +24,7 @@ from recipes.errors import RecipeError
 
 MERGES = (1000, 3000, 30000)
 """Of BPE, beside the corpus' own: the same pairs prepared with these are in CORPUS-MERGES."""
+_ROUNDS = 3
 _LENGTHS = (6, 12, 24, 48)  # subwords
 
 
@@ -61,6 +62,7 @@ STEPS = {
 
 def measure(setup: Setup) -> list[Row]:
     """Return rows that each have a value on one scale, under its name."""
+    setup = replace(setup, asked_rounds=setup.asked_rounds or (1 if setup.quick else _ROUNDS))
     corpora = [Path(f"{setup.corpus}-{merges}") for merges in MERGES]
     for corpus in corpora:
         if not (corpus / "bin").is_dir():
@@ -87,17 +89,16 @@ def _by_length(setup: Setup) -> list[Row]:
     plain, trainings = all_trainings(setup, _ONE_STEP, setup.options(SMALL), every)
     everyone = [plain, *trainings.values()]
     batches = {training: training.groups for training in everyone}
-    rounds = setup.rounds(SMALL)
     rows = []
     for length in _LENGTHS:
-        chosen = _of_length(plain.groups, length)[:rounds]
+        chosen = _of_length(plain.groups, length)[: setup.rounds(SMALL)]
         if not chosen:
             continue
         for training in everyone:
             training.groups = [batches[training][number] for number in chosen]
         for threads in setup.threads:
             torch.set_num_threads(threads)
-            times = take_turns(plain, trainings, rounds, f"sentences of {length}")
+            times = take_turns(plain, trainings, setup.rounds(SMALL), f"sentences of {length}")
             for contender in _ONE_STEP:
                 row = times[contender.name].row_of(contender, SMALL, setup, plain.tokens())
                 rows.append(_at(row, f", sentences of {length}", length=length))

@@ -23,6 +23,7 @@ _CONTENDERS = (
     Contender("salt", f"--user-dir fairseq_adv {SALT}"),
 )
 _ONE_UPDATE = "--max-update 1 --no-save --disable-validation --log-format json --log-interval 1"
+_ROUNDS = 3
 _FIRST = '"num_updates": "1"'
 """What fairseq logs at the end of the first update."""
 
@@ -34,7 +35,7 @@ def measure(setup: Setup) -> list[Row]:
 
 
 def _measure(setup: Setup, model: Model, threads: int) -> list[Row]:
-    rounds = setup.rounds(model)
+    rounds = setup.asked_rounds or (1 if setup.quick else _ROUNDS)
     times = {contender.name: Times([], []) for contender in _CONTENDERS}
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with (

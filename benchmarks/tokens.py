@@ -20,9 +20,7 @@ from benchmarks.update import CONTENDERS
 from data_prep.progress import progress
 from recipes.comparison.costs import Training
 
-_TIMES = 2
-"""Plain batches have so many times the tokens of other benchmarks', for a part of it is to do."""
-_LONGEST = 100
+_LONGEST = 80
 """Longer sentences are left out for all: a small batch does not hold them."""
 _TOLERANCE = 0.03
 _TRIES = 8
@@ -52,16 +50,16 @@ def _measure(setup: Setup, model: Model, contenders: list[Contender]) -> list[Ro
             [*words, "--max-tokens", str(tokens)], rounds, setup.clock, sharing
         )
 
-    most = _TIMES * setup.tokens(model)
+    most = setup.tokens(model)
     plain = training(PLAIN, most, None)
-    budget = plain.peak()
+    budget = plain.peak(1)
     trainings: dict[str, Training] = {}
     fitting: dict[str, int] = {}
     for contender in progress(contenders, f"tokens that fit, {model.name}", "contender"):
 
         def peak(tokens: int, contender: Contender = contender) -> int:
             gc.collect()  # the training with other batches
-            return training(contender, tokens, plain).peak()
+            return training(contender, tokens, plain).peak(1)
 
         fitting[contender.name] = largest(peak, budget, most, _LONGEST)
         trainings[contender.name] = training(contender, fitting[contender.name], plain)

@@ -173,9 +173,13 @@ def test_a_slow_round_does_not_count_and_quartiles_are_of_ratios(setup: Setup) -
 # ---- Rows
 
 
-def test_update_has_a_row_for_each_contender_and_one_for_gauges(setup: Setup) -> None:
+def test_update_has_a_row_for_each_contender_and_one_for_gauges(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["freeat", "smart, K = 1", "salt, exact"]
+    chosen = [contender for contender in update.CONTENDERS if contender.name in names]
+    monkeypatch.setattr(update, "CONTENDERS", chosen)
     rows = update.measure(setup)
-    names = [contender.name for contender in update.CONTENDERS]
     assert [row.name for row in rows] == [
         *names,
         "salt, a gauged update",
@@ -275,12 +279,12 @@ def test_tokens_per_second_are_those_of_all_batches() -> None:
 def test_tokens_has_a_row_for_plain_training_and_each_contender(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "_LONGEST", 20)
+    monkeypatch.setattr(tokens, "_LONGEST", 12)
     monkeypatch.setattr(tokens, "_METHODS", ("salt, exact",))
     monkeypatch.setattr(tokens, "registered", lambda: False)
     plain, salt = tokens.measure(setup)
-    assert (plain.name, plain.ratio, plain.more["max_tokens"]) == ("plain", 1.0, 120)
-    assert 20 < salt.more["max_tokens"] < 120 and salt.ratio
+    assert (plain.name, plain.ratio, plain.more["max_tokens"]) == ("plain", 1.0, 60)
+    assert 12 < salt.more["max_tokens"] < 60 and salt.ratio
     assert salt.ratio == pytest.approx(salt.more["tokens_per_second"] / rate(plain))
 
 
@@ -400,7 +404,7 @@ def test_without_a_gpu_it_says_so(
 def naive_release(
     model: Any, sample: dict[str, Any], start: list[Tensor], eta: float, epsilon: float
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """The two gradients that it adds up, the second without its unrolled part's like in SALT.
+    """The two gradients that it adds up: through the step of ascent, and of the loss at the start.
 
     With hooks and `torch.autograd.grad`, one row of logits at a time.
     """

@@ -263,11 +263,14 @@ class Training:
         self.wait()
         return (self.clock() - began) / updates
 
-    def peak(self) -> int:
-        """Warm up, and return the bytes at the peak of an update on one of the largest batches."""
+    def peak(self, batches: int = _LARGEST) -> int:
+        """Warm up, and return the bytes at the peak of an update on one of the largest batches.
+
+        :param batches: how many of them, at most the default.
+        """
         self.seconds(0)
         peaks = []
-        for group in self._largest:
+        for group in self._largest[:batches]:
             for _ in range(self.period):
                 self.trainer.zero_grad()  # frees gradients, which thus are not there before
                 gc.collect()  # nor is anything whose release meanwhile would be deducted
