@@ -41,8 +41,8 @@ class _Unscaled:
         return x
 
 
-def logits_with_true_gradients(model: BaseFairseqModel, net_input: dict[str, Tensor]) -> Tensor:
-    """Logits of one pass, B x T x V, whose gradient reaches the word embeddings unscaled."""
+def with_true_gradients(model: BaseFairseqModel, net_input: dict[str, Tensor]) -> Tensor:
+    """The output of one pass, whose gradient reaches the word embeddings unscaled."""
     if not isinstance(model.encoder, fconv.FConvEncoder):
         return model(**net_input)[0]
     scale = 1.0 / (2.0 * model.encoder.num_attention_layers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,9 @@ from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
 from fairseq_adv.core.game import Delta, Side
+from fairseq_adv.core.predictions import Predictions, Term, evaluate
 from fairseq_adv.core.random_state import RandomState
+from fairseq_adv.core.task_loss import TaskLoss
 from fairseq_adv.embedding_hooks import (
     Lookups,
     UnsupportedModel,
@@ -20,8 +22,17 @@ from fairseq_adv.embedding_hooks import (
     looked_up,
     perturbed_embeddings,
 )
-from fairseq_adv.encoder_gradient import logits_with_true_gradients
+from fairseq_adv.encoder_gradient import with_true_gradients
+from fairseq_adv.hidden_states import hidden_states
 from fairseq_adv.replay import Memory
+
+Call = Callable[[BaseFairseqModel, dict[str, Tensor]], Tensor]
+
+
+def fairseq_s_own(model: BaseFairseqModel, net_input: dict[str, Tensor]) -> Tensor:
+    """The output of fairseq's pass, B x T x V or C, with fairseq's gradients."""
+    output: Tensor = model(**net_input)[0]
+    return output
 
 
 def check_embeddings(model: BaseFairseqModel) -> None:
@@ -41,7 +52,7 @@ class FairseqGame:
 
     :param model: any encoder-decoder model with `encoder.embed_tokens` and `decoder.embed_tokens`.
     :param sample: a batch of fairseq's `LanguagePairDataset`.
-    :param criterion: gives the clean loss, exactly as fairseq computes it.
+    :param criterion: whose loss the task loss is.
     :param reference_model: what `reference` gives the predictions of, if a method asks for them.
     :param memory: what `recall` and `remember` work with; without it nothing is remembered.
     :param autocast: run the model in mixed precision, as for --amp. Perturbations, projection,
@@ -71,43 +82,44 @@ class FairseqGame:
         self.nll_loss: Tensor | None = None
         """Of the first pass (the clean one, if there is one), without label smoothing: nats."""
 
-    def clean(self, zero: Delta | None = None) -> Tensor:
+    def clean(self, zero: Delta | None = None) -> Predictions:
         """See `Game.clean`."""
         self._clean_masks = RandomState.capture()
         with perturbed_embeddings(self.model, zero or {}):
-            return self._logits()
+            return self._pass(self.model)
 
     def clean_masks(self) -> RandomState:
         """See `Game.clean_masks`."""
         return self._clean_masks
 
-    def task_loss(self, logits: Tensor) -> Tensor:
+    def task_loss(self, predictions: Predictions, *others: Term) -> Tensor:
         """See `Game.task_loss`."""
-        loss, nll_loss = self.criterion.compute_loss(self.model, (logits, None), self.sample)
+        targets = self.sample["target"].flatten()[self._rows]
+        term = TaskLoss(targets, self.criterion.eps)
+        total = evaluate(predictions, term, *others)
         if self.nll_loss is None:
-            self.nll_loss = nll_loss.detach()
-        return loss
+            self.nll_loss = term.nll
+        return total
 
-    def perturbed(self, delta: Delta, masks: RandomState) -> Tensor:
+    def perturbed(self, delta: Delta, masks: RandomState) -> Predictions:
         """See `Game.perturbed`."""
         with masks.replay():
             if not delta:
-                return self._logits()
-            with perturbed_embeddings(self.model, delta), self._mixed_precision():
-                return logits_with_true_gradients(self.model, self.sample["net_input"])
+                return self._pass(self.model)
+            with perturbed_embeddings(self.model, delta):
+                return self._pass(self.model, with_true_gradients)
 
-    def cut(self, keep: Mapping[Side, Tensor], masks: RandomState) -> Tensor:
+    def cut(self, keep: Mapping[Side, Tensor], masks: RandomState) -> Predictions:
         """See `Game.cut`."""
         with masks.replay(), cut_embeddings(self.model, keep):
-            return self._logits()
+            return self._pass(self.model)
 
-    def reference(self) -> Tensor:
+    def reference(self) -> Predictions:
         """See `Game.reference`."""
         assert self.reference_model is not None, "the criterion asks for it where it is needed"
         self.reference_model.eval()
-        with torch.no_grad(), self._mixed_precision():
-            logits: Tensor = self.reference_model(**self.sample["net_input"])[0]
-        return logits
+        with torch.no_grad():
+            return self._pass(self.reference_model)
 
     def recall(self) -> Delta | None:
         """See `Game.recall`."""
@@ -118,14 +130,23 @@ class FairseqGame:
         if self.memory is not None:
             self.memory.remember(self.sample, delta)
 
-    def _logits(self) -> Tensor:
-        """fairseq's own pass, with its own gradients."""
-        with self._mixed_precision():
-            logits: Tensor = self.model(**self.sample["net_input"])[0]
-        return logits
+    def _pass(self, model: BaseFairseqModel, call: Call = fairseq_s_own) -> Predictions:
+        with mixed_precision(model, self.autocast), hidden_states(model) as (weight, bias):
+            output = call(model, self.sample["net_input"])
+        hidden = output.flatten(0, 1).index_select(0, self._rows)
+        if self.autocast:
+            dtype = torch.get_autocast_dtype(hidden.device.type)
+            hidden = hidden.to(dtype)
+            weight = None if weight is None else weight.to(dtype)
+            bias = None if bias is None else bias.to(dtype)
+        return Predictions(hidden, weight, bias)
 
-    def _mixed_precision(self) -> torch.autocast:
-        return mixed_precision(self.model, self.autocast)
+    @cached_property
+    def _rows(self) -> Tensor:
+        """Where, of the batch's B * T target positions, something is predicted: N."""
+        predicted = self.sample["target"].ne(self.criterion.padding_idx)
+        predicted[:, : self.criterion.ignore_prefix_size] = False  # the criterion's own rule
+        return predicted.flatten().nonzero().squeeze(1)
 
     @cached_property
     def _looked_up(self) -> Lookups:
@@ -136,11 +157,9 @@ class FairseqGame:
         }
         return looked_up(self.model, inputs)
 
-    def predicted(self) -> Tensor:
-        """See `Game.predicted`. A prefix that the criterion ignores is not predicted."""
-        predicted = self.sample["target"].ne(self.criterion.padding_idx)
-        predicted[:, : self.criterion.ignore_prefix_size] = False
-        return predicted
+    def sentences(self) -> Tensor:
+        """See `Game.sentences`. A prefix that the criterion ignores is not predicted."""
+        return self._rows // self.sample["target"].size(1)
 
     def zero_delta(self, side: Side) -> Tensor:
         """See `Game.zero_delta`."""

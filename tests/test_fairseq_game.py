@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
+from fairseq.models.transformer import TransformerDecoder
 
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.embedding_hooks import UnsupportedModel
@@ -17,35 +19,74 @@ MODELS = [tiny.transformer, tiny.shared_transformer, tiny.lstm, tiny.convolution
 
 
 @pytest.mark.parametrize("build", MODELS)
-def test_clean_loss_and_gradient_are_fairseqs_to_the_last_bit(build: Any) -> None:
-    model, sample = build(dropout=0.3), tiny.batch()
-    stock = LabelSmoothedCrossEntropyCriterion(tiny.task(), False, 0.1)
-    torch.manual_seed(1)
-    loss, _, log = stock(model, sample)
-    loss.backward()
-    theirs = [p.grad.clone() for p in model.parameters()]
-    model.zero_grad()
-    torch.manual_seed(1)
-    game = tiny.game(model, sample)
-    ours = game.task_loss(game.clean())
-    ours.backward()
-    assert torch.equal(ours, loss) and torch.equal(game.nll_loss, log["nll_loss"])
-    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), theirs, strict=True))
+@pytest.mark.parametrize("prefix", [0, 2])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_clean_loss_and_gradient_are_fairseqs(build: Any, smoothing: float, prefix: int) -> None:
+    """To the last digits of float64; float32 adds up in another order."""
+    with tiny.float64_throughout():
+        model, sample = build(dropout=0.3).double(), tiny.batch()
+        stock = LabelSmoothedCrossEntropyCriterion(tiny.task(), False, smoothing, prefix)
+        torch.manual_seed(1)
+        loss, _, log = stock(model, sample)
+        loss.backward()
+        theirs = [p.grad.clone() for p in model.parameters()]
+        model.zero_grad()
+        torch.manual_seed(1)
+        options = {"label_smoothing": smoothing, "ignore_prefix_size": prefix}
+        game = FairseqGame(model, sample, tiny.criterion(**options))
+        ours = game.task_loss(game.clean())
+        ours.backward()
+    close = partial(torch.testing.assert_close, rtol=1e-13, atol=1e-13)
+    close(ours, loss)
+    close(game.nll_loss, log["nll_loss"])
+    for parameter, expected in zip(model.parameters(), theirs, strict=True):
+        close(parameter.grad, expected)
+
+
+@pytest.mark.parametrize("build", MODELS)
+def test_predictions_are_fairseqs(build: Any) -> None:
+    model, sample = build(), tiny.batch()
+    with torch.no_grad():
+        predictions = tiny.game(model, sample).clean().keeping()
+        logits = model(**sample["net_input"])[0]
+    expected = logits[sample["target"] != tiny.task().target_dictionary.pad()].log_softmax(-1)
+    torch.testing.assert_close(predictions.log_probs, expected)
+
+
+def test_transformers_and_lstms_end_with_hidden_states() -> None:
+    """And those whose last step is another than the usual projection, with logits."""
+
+    def hidden(model: Any) -> bool:
+        return tiny.game(model, tiny.batch()).clean().weight is not None
+
+    assert hidden(tiny.transformer()) and hidden(tiny.shared_transformer()) and hidden(tiny.lstm())
+    assert not hidden(tiny.convolutional())
+
+    class Tempered(TransformerDecoder):
+        def output_layer(self, features: torch.Tensor) -> torch.Tensor:
+            return super().output_layer(features) / 2
+
+    model = tiny.transformer()
+    model.decoder.__class__ = Tempered
+    assert not hidden(model)
+    model = tiny.transformer()
+    model.decoder.output_projection.register_forward_hook(lambda *_: None)
+    assert not hidden(model)
 
 
 @pytest.mark.parametrize("build", MODELS)
 def test_dropout_masks_can_be_drawn_again(build: Any) -> None:
     model, sample = build(dropout=0.3), tiny.batch()
     game = tiny.game(model, sample)
-    clean = game.clean()
+    clean = game.clean().hidden
     nothing = {"source": game.zero_delta("source"), "target": game.zero_delta("target")}
     following = torch.get_rng_state()
-    assert torch.equal(game.perturbed(nothing, game.clean_masks()), clean)
+    assert torch.equal(game.perturbed(nothing, game.clean_masks()).hidden, clean)
     assert torch.equal(torch.get_rng_state(), following), "replaying must not disturb what follows"
     first, second = RandomState.draw(), RandomState.draw()
-    once = game.perturbed(nothing, first)
-    assert torch.equal(game.perturbed(nothing, first), once)
-    assert not torch.equal(game.perturbed(nothing, second), once)
+    once = game.perturbed(nothing, first).hidden
+    assert torch.equal(game.perturbed(nothing, first).hidden, once)
+    assert not torch.equal(game.perturbed(nothing, second).hidden, once)
     assert not torch.equal(once, clean)
 
 
@@ -77,13 +118,13 @@ def test_padding_is_not_perturbed_nor_predicted(build: Any) -> None:
     game.clean()
     assert game.non_pad("source").sum(1).tolist() == [5, 3]
     assert game.non_pad("target").sum(1).tolist() == [4, 6]
-    assert game.predicted().sum(1).tolist() == [4, 6]
+    assert game.sentences().tolist() == 4 * [0] + 6 * [1]
     assert game.zero_delta("source").shape == (2, 5, 8)
 
 
 def test_a_prefix_that_the_loss_ignores_is_not_predicted() -> None:
     game = FairseqGame(tiny.transformer(), tiny.batch(), tiny.criterion(ignore_prefix_size=2))
-    assert game.predicted().sum(1).tolist() == [2, 4, 1]
+    assert game.sentences().tolist() == 2 * [0] + 4 * [1] + [2]
 
 
 def test_the_convolutional_encoder_learns_slowly_and_delta_gets_its_true_gradient() -> None:
@@ -92,10 +133,11 @@ def test_the_convolutional_encoder_learns_slowly_and_delta_gets_its_true_gradien
         game = tiny.game(model, sample)
         game.clean()
         masks = RandomState.draw()
-        cotangent = torch.randn(3, 6, len(tiny.task().source_dictionary), dtype=torch.float64)
+        size = len(game.sentences()), len(tiny.task().source_dictionary)
+        cotangent = torch.randn(size, dtype=torch.float64)
 
         def value(delta: torch.Tensor) -> torch.Tensor:
-            return (game.perturbed({"source": delta}, masks) * cotangent).sum()
+            return (game.perturbed({"source": delta}, masks).hidden * cotangent).sum()
 
         delta = game.zero_delta("source").requires_grad_()
         value(delta).backward()

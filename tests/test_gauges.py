@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from fairseq_adv.core.divergence import divergence, log_probabilities
+from fairseq_adv.core.divergence import Divergence
 from fairseq_adv.core.gauges import delta_norm, interaction_share
+from fairseq_adv.core.predictions import evaluate
 from fairseq_adv.core.random_state import RandomState
 from tests import tiny
 
@@ -55,11 +56,12 @@ def test_gain_is_the_divergence_that_delta_makes(monkeypatch: pytest.MonkeyPatch
     assert len(drawn) == 2, "one ascent step, and the leader's pass"
     torch.manual_seed(3)
     with torch.no_grad():
-        clean = log_probabilities(game.clean())
+        clean = game.clean().keeping().log_probs
+        assert clean is not None
 
         def at(delta: Any) -> torch.Tensor:
-            perturbed = log_probabilities(game.perturbed(delta, drawn[-1]))
-            return divergence(clean, perturbed, game.predicted(), "symmetric-kl").sum()
+            term = Divergence(clean, "symmetric-kl")
+            return evaluate(game.perturbed(delta, drawn[-1]), term)
 
         with_delta, without = at(step.delta), at({s: d * 0 for s, d in step.delta.items()})
     torch.testing.assert_close(step.adv_loss, with_delta)

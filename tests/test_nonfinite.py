@@ -7,15 +7,16 @@ import math
 import multiprocessing
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from fairseq_adv import fairseq_game
-from fairseq_adv.core import adv_objective
+from fairseq_adv.core.divergence import Divergence
 from fairseq_adv.core.follower import Follower, State
+from fairseq_adv.core.predictions import Predictions
 from fairseq_adv.fairseq_game import FairseqGame
 from fairseq_adv.tasks.adversarial_training import AdversarialTraining
 from tests import tiny, training
@@ -46,23 +47,22 @@ class Faulty:
 
     def batch(self) -> None:
         """The model's output for one word is infinite."""
-        clean, perturbed = FairseqGame._logits, fairseq_game.logits_with_true_gradients
+        original = FairseqGame._pass
 
-        def spoilt(logits: torch.Tensor) -> torch.Tensor:
-            return torch.cat([logits[:1] / 0, logits[1:]]) if self.now else logits
+        def spoilt(game: FairseqGame, *given: Any) -> Predictions:
+            found = original(game, *given)
+            hidden = torch.cat([found.hidden[:1] / 0, found.hidden[1:]])
+            return replace(found, hidden=hidden) if self.now else found
 
-        self.monkeypatch.setattr(FairseqGame, "_logits", lambda game: spoilt(clean(game)))
-        self.monkeypatch.setattr(
-            fairseq_game, "logits_with_true_gradients", lambda *a: spoilt(perturbed(*a))
-        )
+        self.monkeypatch.setattr(FairseqGame, "_pass", spoilt)
 
     def divergence(self) -> None:
-        original = adv_objective.divergence
-        for module in ("adv_objective", "methods.smart", "methods.rdrop", "methods.simcut"):
-            self.monkeypatch.setattr(
-                f"fairseq_adv.core.{module}.divergence",
-                lambda *a: original(*a) * (math.inf if self.now else 1),
-            )
+        original = Divergence.__init__
+
+        def infinite(term: Divergence, log_p: Any, kind: Any, weights: Any = 1.0) -> None:
+            original(term, log_p, kind, weights * math.inf if self.now else weights)
+
+        self.monkeypatch.setattr(Divergence, "__init__", infinite)
 
     def gradient(self) -> None:
         """Of one parameter: no loss shows it."""

@@ -10,7 +10,8 @@ import torch
 from fairseq.optim.dynamic_loss_scaler import DynamicLossScaler
 from torch import Tensor
 
-from fairseq_adv.core import adv_objective
+from fairseq_adv.core import divergence
+from fairseq_adv.core.divergence import Divergence
 from fairseq_adv.core.game import Side
 from fairseq_adv.fairseq_game import FairseqGame
 from fairseq_adv.tasks.adversarial_training import OptimizerBackward
@@ -80,13 +81,18 @@ def test_the_gradient_is_that_of_float64(
 ) -> None:
     """Up to rounding; and divergences are taken between probabilities in float32."""
     types = set()
-    for module in ("adv_objective", "methods.smart", "methods.rdrop", "methods.simcut"):
-        monkeypatch.setattr(
-            f"fairseq_adv.core.{module}.divergence",
-            lambda log_p, log_q, *more: (
-                types.update((log_p.dtype, log_q.dtype)) or divergence(log_p, log_q, *more)
-            ),
-        )
+    add, to_logits = Divergence.add, divergence._to_logits
+
+    def adding(term: Divergence, chunk: Any) -> None:
+        types.update((term.inputs[0].dtype, chunk.log_q.dtype))
+        add(term, chunk)
+
+    def to_logits_noted(kind: Any, log_p: Tensor, log_q: Tensor) -> Any:
+        types.update((log_p.dtype, log_q.dtype))
+        return to_logits(kind, log_p, log_q)
+
+    monkeypatch.setattr(Divergence, "add", adding)
+    monkeypatch.setattr(divergence, "_to_logits", to_logits_noted)
     # Each further step would blow up the rounding of the one before.
     match, sample = Match(row, **({"ascent_steps": 1} if takes(row) else {})), tiny.batch()
     with tiny.float64_throughout():
@@ -99,9 +105,6 @@ def test_the_gradient_is_that_of_float64(
 
 def takes(row: Row) -> bool:
     return "ascent_steps" in row.options
-
-
-divergence = adv_objective.divergence
 
 
 def test_a_tiny_ascent_neither_vanishes_nor_overflows_in_float16(

@@ -165,7 +165,10 @@ def test_nothing_is_remembered_in_another_epoch() -> None:
 def test_without_perturbation_replays_are_fairseqs_own_updates(
     toy_data: Path, tmp_path: Path
 ) -> None:
-    """One replay, no dropout, radius 0: plain training, with its schedule, clipping, counters."""
+    """One replay, no dropout, radius 0: plain training, with its schedule, clipping, counters.
+
+    Up to rounding: losses are added up in another order.
+    """
     options = ["--dropout", "0", "--clip-norm", "0.1", "--lr-scheduler", "inverse_sqrt"]
     options += ["--warmup-updates", "3", "--max-update", "9", "--update-freq", "2"]
     training.run_training(
@@ -175,7 +178,7 @@ def test_without_perturbation_replays_are_fairseqs_own_updates(
     training.run_training(toy_data, tmp_path / "freeat", *options, *freeat, criterion="freeat")
     plain, ours = (training.state(tmp_path / name) for name in ("plain", "freeat"))
     for name, parameter in plain["model"].items():
-        assert torch.equal(parameter, ours["model"][name]), name
+        torch.testing.assert_close(ours["model"][name], parameter, rtol=1e-4, atol=1e-5)
     for key in ("num_updates", "lr_scheduler_state"):
         assert plain["optimizer_history"][-1][key] == ours["optimizer_history"][-1][key]
     iterator = "train_iterator"

@@ -138,7 +138,7 @@ def test_two_accumulated_batches_are_one_doubled_batch(
     assert error / total < (1e-4 if way == "one-sided" else 1e-8) ** 2
     for key in ("loss", "nll_loss", "adv_loss", "ntokens", "nsentences", "sample_size"):
         assert float(log[key]) == pytest.approx(float(doubled[key]), rel=1e-9)
-    assert log["games"] == 2 * doubled["games"]
+    assert log["perturbed_sentences"] == doubled["perturbed_sentences"] == 4
 
 
 def test_a_stand_in_batch_leaves_no_gradient() -> None:

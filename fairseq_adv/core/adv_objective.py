@@ -3,7 +3,7 @@
 `Regulariser` is l_v, the divergence between clean and perturbed predictions: VAT, SALT, SMART.
 `PerturbedTaskLoss` is the task loss of the perturbed words, which gives the follower the true
 labels: FreeAT and FreeLB as they were published. Both are called with a perturbation and dropout
-masks, and give one value per sentence.
+masks, and give a sum over the batch.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from fairseq_adv.core.clean_branch import CLEAN_BRANCHES, CleanBranch, CleanBranchKind
-from fairseq_adv.core.divergence import KINDS, Kind, divergence, log_probabilities
+from fairseq_adv.core.divergence import KINDS, Divergence, Kind, gradient_of_divergence
 from fairseq_adv.core.game import Accumulate, Delta, Game, InvalidSetting
+from fairseq_adv.core.predictions import Predictions, evaluate
 from fairseq_adv.core.random_state import RandomState
 
 AdvObjective = Literal["divergence", "task-loss"]
@@ -51,6 +52,11 @@ class Regularisation:
             if getattr(self, name) not in allowed:
                 raise InvalidSetting(name, getattr(self, name), ", ".join(allowed))
 
+    @property
+    def graphs(self) -> int:
+        """Passes whose graphs are alive at once: the perturbed one and, maybe, the clean one."""
+        return 2 if self.clean_branch == "differentiated" else 1
+
 
 class Regulariser(CleanBranch):
     """l_v in one game, beside the clean pass that it compares with: F = L + alpha l_v."""
@@ -64,14 +70,21 @@ class Regulariser(CleanBranch):
         shared = self._settings.dropout_masks == "shared"
         return self.game.clean_masks() if shared else RandomState.draw()
 
-    def __call__(self, delta: Delta, masks: RandomState) -> Tensor:
-        """l_v of each sentence: shape B, nats."""
-        return self.from_logits(self.game.perturbed(delta, masks))
+    def __call__(self, delta: Delta, masks: RandomState, weights: Tensor | None = None) -> Tensor:
+        """l_v, summed over sentences: a scalar, nats.
 
-    def from_logits(self, logits: Tensor) -> Tensor:
-        """l_v of each sentence, from the logits of the perturbed pass, B x T x V."""
+        :param weights: B, of the sentences; None: 1.
+        """
+        rows = 1.0 if weights is None else weights[self.game.sentences()]
+        term = Divergence(self.log_probs, self._settings.divergence, rows)
+        return evaluate(self.game.perturbed(delta, masks), term)
+
+    def gradient(self, perturbed: Predictions, *, differentiable: bool) -> Tensor:
+        """d l_v / d hidden states of a perturbed pass, N x C: see `gradient_of_divergence`."""
         kind = self._settings.divergence
-        return divergence(self.log_probs, log_probabilities(logits), self.game.predicted(), kind)
+        return gradient_of_divergence(
+            perturbed, self.log_probs, kind, differentiable=differentiable
+        )
 
 
 class PerturbedTaskLoss:
@@ -138,4 +151,4 @@ def gain(
     """
     with torch.no_grad():
         zero: Delta = {side: objective.game.zero_delta(side) for side in delta}
-        return value.detach() - objective(zero, masks).sum()
+        return value.detach() - objective(zero, masks)

@@ -8,8 +8,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from fairseq_adv.core.divergence import log_probabilities
 from fairseq_adv.core.game import Accumulate, Game
+from fairseq_adv.core.predictions import Predictions, Term
+from fairseq_adv.core.task_loss import Inner
 
 CleanBranchKind = Literal["detached", "differentiated"]
 CLEAN_BRANCHES: tuple[CleanBranchKind, ...] = get_args(CleanBranchKind)
@@ -23,42 +24,46 @@ class CleanBranch:
     both of its arguments. The graph of the clean pass then stays alive to the end, but is walked
     backward only once: what each term sends into the clean predictions is summed first.
 
-    `log_probs` are the clean log-probabilities, B x T x V; `task_loss` is detached.
+    `log_probs` are the clean log-probabilities, N x V; `task_loss` is detached.
     """
 
     def __init__(self, game: Game, accumulate: Accumulate, kind: CleanBranchKind) -> None:
-        logits = game.clean()
-        loss = game.task_loss(logits)
+        predictions = game.clean().keeping()
+        assert predictions.log_probs is not None, "they are kept"
         self.game = game
+        self.log_probs = predictions.log_probs
         self._accumulate = accumulate
+        self._predictions: Predictions | None = None
+        self._cotangent: Tensor | None = None
+        with torch.set_grad_enabled(kind == "detached"):
+            loss = game.task_loss(predictions)
         self.task_loss = loss.detach()
         if kind == "detached":
             accumulate(loss)
-            self._graph = None
-            self.log_probs = log_probabilities(logits.detach())
         else:
-            log_probs = log_probabilities(logits)
-            self._graph = (loss, log_probs)
-            self.log_probs = log_probs.detach().requires_grad_()
-            self._cotangent = torch.zeros_like(self.log_probs)
+            self._predictions = predictions
+            self.log_probs = self.log_probs.detach().requires_grad_()
 
     @property
     def shared(self) -> tuple[Tensor, ...]:
         """The clean log-probabilities if gradient flows into them; else nothing."""
-        return () if self._graph is None else (self.log_probs,)
+        return () if self._predictions is None else (self.log_probs,)
 
     def accumulate(self, loss: Tensor, leaves: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
         """`Accumulate`, for losses that depend on `log_probs`."""
-        if self._graph is None:
+        if self._predictions is None:
             return self._accumulate(loss, leaves)
         *gradients, cotangent = self._accumulate(loss, (*leaves, self.log_probs))
-        self._cotangent += cotangent
+        self._cotangent = cotangent if self._cotangent is None else self._cotangent.add_(cotangent)
         return tuple(gradients)
 
-    def close(self, last: Tensor) -> Tensor:
-        """The last term of the whole step, from the last term of its adversarial part."""
-        if self._graph is None:
+    def close(self, last: Tensor, *others: Term) -> Tensor:
+        """The last term of the whole step, from the last term of its adversarial part.
+
+        :param others: terms of the clean predictions, where gradient flows into them.
+        """
+        if self._predictions is None:
             return last
         self.accumulate(last)
-        loss, log_probs = self._graph
-        return loss + (self._cotangent * log_probs).sum()
+        assert self._cotangent is not None, "of the last term, at least"
+        return self.game.task_loss(self._predictions, Inner(self._cotangent), *others)

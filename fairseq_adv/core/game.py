@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
+from fairseq_adv.core.predictions import Predictions, Term
 from fairseq_adv.core.random_state import RandomState
 
 Side = Literal["source", "target"]
@@ -32,11 +33,12 @@ class InvalidSetting(ValueError):
 class Game(Protocol):
     """One model and one batch of B sentences.
 
-    Losses are scalars in nats, summed over the batch's target tokens.
+    Losses are scalars in nats, summed over the batch's N target tokens that are predicted, padding
+    not being one of them.
     """
 
-    def clean(self, zero: Delta | None = None) -> Tensor:
-        """Logits of the unperturbed pass, B x T x V, with the dropout masks that come next.
+    def clean(self, zero: Delta | None = None) -> Predictions:
+        """The unperturbed pass, with the dropout masks that come next.
 
         :param zero: perturbations of zero that are added all the same, for their gradient.
         """
@@ -44,20 +46,20 @@ class Game(Protocol):
     def clean_masks(self) -> RandomState:
         """The random state that gives a pass the same dropout masks as `clean` had."""
 
-    def task_loss(self, logits: Tensor) -> Tensor:
-        """Label-smoothed cross-entropy of the logits, B x T x V."""
+    def task_loss(self, predictions: Predictions, *others: Term) -> Tensor:
+        """Label-smoothed cross-entropy, plus other terms of the same predictions."""
 
-    def perturbed(self, delta: Delta, masks: RandomState) -> Tensor:
-        """Logits B x T x V with delta added to the word embeddings, dropout drawn from masks."""
+    def perturbed(self, delta: Delta, masks: RandomState) -> Predictions:
+        """The pass with delta added to the word embeddings, dropout drawn from masks."""
 
-    def cut(self, keep: Mapping[Side, Tensor], masks: RandomState) -> Tensor:
-        """Logits B x T x V with the word embeddings set to zero where keep, B x T, is false.
+    def cut(self, keep: Mapping[Side, Tensor], masks: RandomState) -> Predictions:
+        """The pass with the word embeddings set to zero where keep, B x T, is false.
 
         Positions stay. Dropout is drawn from masks.
         """
 
-    def reference(self) -> Tensor:
-        """Logits B x T x V of the reference model, an average of earlier leaders: constants.
+    def reference(self) -> Predictions:
+        """The pass of the reference model, an average of earlier leaders: constants.
 
         Nothing is perturbed and nothing dropped out. Only where there is a reference model.
         """
@@ -71,8 +73,8 @@ class Game(Protocol):
     def remember(self, delta: Delta) -> None:
         """Keep delta, detached, for the next replay of this batch."""
 
-    def predicted(self) -> Tensor:
-        """B x T, true where a target token is predicted, false at padding."""
+    def sentences(self) -> Tensor:
+        """N: the sentence, 0 to B - 1, that each row of predictions belongs to."""
 
     def zero_delta(self, side: Side) -> Tensor:
         """Zeros B x T x C for the words of one side, in float32 or wider."""
@@ -130,6 +132,10 @@ class Step:
 
 class Method(Protocol):
     """One way to train: it plays one game per batch."""
+
+    @property
+    def graphs(self) -> int:
+        """How many times the memory of a pass's graph a step takes."""
 
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False

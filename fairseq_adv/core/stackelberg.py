@@ -87,28 +87,33 @@ class Ascent:
             self.delta, self.state = self.follower.move(self.game, self.delta, gradient, self.state)
 
     def _gradient(self, delta: Delta, masks: RandomState, *, create_graph: bool = False) -> Delta:
-        """d l_v / d delta, for each side.
+        """d l_v / d delta, for each side. The parameters' gradients are not computed.
 
         In float16 it would vanish on its way back through the model, and in a double backward pass
         the ascent's answer, which a normalized rule divides by the gradient's length, would
         overflow. Each sentence's part therefore goes back so scaled that it is of size 1 where
         it enters the model. It is free of that when it comes out.
         """
-        logits = self.game.perturbed(delta, masks)
-        values = self.regulariser.from_logits(logits)
-        leaves = list(delta.values())
-        if logits.dtype != torch.float16:
-            gradients = torch.autograd.grad(
-                values.sum(), leaves, create_graph=create_graph, materialize_grads=True
-            )
-            return dict(zip(delta, gradients, strict=True))
-        (entering,) = torch.autograd.grad(values.sum(), logits, retain_graph=True)
-        largest = entering.abs().amax((1, 2)).to(values.dtype)
-        scale = torch.where(largest > 0, 1 / torch.where(largest > 0, largest, 1.0), 1.0)
+        perturbed = self.game.perturbed(delta, masks)
+        entering = self.regulariser.gradient(perturbed, differentiable=create_graph)
+        scale: Tensor | None = None
+        if perturbed.hidden.dtype == torch.float16:
+            sentences, size = self.game.sentences(), next(iter(delta.values())).size(0)
+            rows = entering.detach().abs().amax(1)
+            largest = rows.new_zeros(size).scatter_reduce(0, sentences, rows, "amax")
+            scale = torch.where(largest > 0, 1 / torch.where(largest > 0, largest, 1.0), 1.0)
+            entering = entering * scale[sentences].unsqueeze(1)
         gradients = torch.autograd.grad(
-            values, leaves, scale, create_graph=create_graph, materialize_grads=True
+            perturbed.hidden,
+            list(delta.values()),
+            entering.to(perturbed.hidden.dtype),
+            create_graph=create_graph,
+            materialize_grads=True,
         )
-        return {side: g / scale[:, None, None] for side, g in zip(delta, gradients, strict=True)}
+        return {
+            side: g if scale is None else g / scale[:, None, None]
+            for side, g in zip(delta, gradients, strict=True)
+        }
 
     def exact(self, masks: Sequence[RandomState]) -> Unrolled:
         """Unroll one step for each of the masks by double backward."""
@@ -141,11 +146,11 @@ class Ascent:
                 r = torch.where(length > 0, radius / torch.where(length > 0, length, 1.0), 0.0)
                 weight = length / (2 * radius)
                 plus = as_leaves(_shifted(move.before, w, r))
-                upper = (weight * self.regulariser(plus, move.masks)).sum()
+                upper = self.regulariser(plus, move.masks, weight)
                 at_plus = self.regulariser.accumulate(upper, tuple(plus.values()))
                 del upper
                 minus = as_leaves(_shifted(move.before, w, -r))
-                lower = -(weight * self.regulariser(minus, move.masks)).sum()
+                lower = self.regulariser(minus, move.masks, -weight)
                 if left == 0:
                     return lower
                 at_minus = self.regulariser.accumulate(lower, tuple(minus.values()))
@@ -160,7 +165,7 @@ class Ascent:
         moves = []
         for mask in masks:
             leaf = as_leaves(self.delta)
-            value = self.regulariser(leaf, mask).sum()
+            value = self.regulariser(leaf, mask)
             gradients = torch.autograd.grad(value, (*leaf.values(), *theta), materialize_grads=True)
             gradient = dict(zip(leaf, gradients, strict=False))
             moves.append((_Move(mask, self.delta, gradient, self.state), gradients[len(leaf) :]))
@@ -180,7 +185,7 @@ class Ascent:
                 linear = [(-weight * g * t).sum() for t, g in pairs]
                 self.regulariser.accumulate(torch.stack(linear).sum())
                 plus = as_leaves(_shifted(move.before, w, r.expand_as(length)))
-                upper = weight * self.regulariser(plus, move.masks).sum()
+                upper = weight * self.regulariser(plus, move.masks)
                 if not moves:
                     return upper
                 at_plus = self.regulariser.accumulate(upper, tuple(plus.values()))

@@ -17,7 +17,11 @@ from fairseq_adv.criterions.options import ScheduleConfig
 from fairseq_adv.criterions.unsupported import refuse_16_bits, refuse_model, refuse_surroundings
 from fairseq_adv.embedding_hooks import UnsupportedModel
 from fairseq_adv.fairseq_game import FairseqGame, check_embeddings, mixed_precision
+from fairseq_adv.parts import parts_of
 from fairseq_adv.replay import Memory
+
+LEAST_PART = 400
+"""Target tokens: with fewer, passes over parts take longer than one over the whole."""
 
 
 class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
@@ -50,7 +54,7 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
         _check("label_smoothing", cfg.label_smoothing, 0 <= cfg.label_smoothing < 1, "0 up to 1")
         _check("adv_weight", cfg.adv_weight, 0 <= cfg.adv_weight < math.inf, "a number from 0 up")
         _check("adv_interval", cfg.adv_interval, cfg.adv_interval >= 1, "1, 2, 3, ...")
-        for name in ("adv_warmup_updates", "gauge_interval", "max_skipped_updates"):
+        for name in ("adv_warmup_updates", "adv_parts", "gauge_interval", "max_skipped_updates"):
             _check(name, getattr(cfg, name), getattr(cfg, name) >= 0, "0, 1, 2, ...")
         self.cfg = cfg
         try:
@@ -118,52 +122,80 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
                 loss, sample_size, log = self(model, sample)
             accumulate(loss)
             return loss.detach(), sample_size, log
-        try:
-            game = FairseqGame(
-                model,
-                sample,
-                self,
-                reference_model=reference_model,
-                memory=memory,
-                autocast=autocast,
-            )
-        except UnsupportedModel as error:
-            raise SystemExit(f"fairseq_adv: {error}") from None
         gauged = self.gauged(update_num)
         method = self.method_in(update_num)
+        try:
+            games = [
+                FairseqGame(
+                    model,
+                    part,
+                    self,
+                    reference_model=reference_model,
+                    memory=memory,
+                    autocast=autocast,
+                )
+                for part in parts_of(sample, self._parts(sample, method), self.padding_idx)
+            ]
+        except UnsupportedModel as error:
+            raise SystemExit(f"fairseq_adv: {error}") from None
 
-        def play(method: Method, gauges: bool) -> Step:
-            step = method.step(game, accumulate, weight=weight, gauges=gauges)
-            step.finish(accumulate)
-            return step
+        def play(method: Method, gauges: bool) -> dict[str, Any]:
+            log: dict[str, Any] = {}
+            for game in games:
+                step = method.step(game, accumulate, weight=weight, gauges=gauges)
+                step.finish(accumulate)
+                for name, value in self._log(game, step).items():
+                    log[name] = log.get(name, 0) + value
+                del step  # and what is left of its graph, before the next part's grows
+            return log
 
         frozen = self.without_interaction
-        log = {}
         if gauged and frozen is not None:
-            step, log["interaction"] = interaction_share(
-                game.parameters(), lambda: play(method, True), lambda: play(frozen, False)
+            parameters = games[0].parameters()
+            log, share = interaction_share(
+                parameters, lambda: play(method, True), lambda: play(frozen, False)
             )
-            log["interaction_games"] = 1
+            log |= {"interaction": share, "interaction_games": 1}
         else:
-            step = play(method, gauged)
+            log = play(method, gauged)
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
-        sample_size *= step.task_losses
+        sample_size *= log.pop("task_losses") // len(games)
         log |= {
-            "loss": step.objective,
-            "nll_loss": game.nll_loss,
             "ntokens": sample["ntokens"],
             "nsentences": sample["target"].size(0),
             "sample_size": sample_size,
-            "adv_loss": step.adv_loss,
             "adv_ntokens": sample["ntokens"],
         }
+        if "adv_gain" in log:
+            log["gauged_ntokens"] = sample["ntokens"]
+        return log["loss"], sample_size, log
+
+    def _parts(self, sample: dict[str, Any], method: Method) -> int:
+        """In how many parts to play a game on this batch."""
+        parts: int = self.cfg.adv_parts
+        if parts > 0:
+            return parts
+        if sample["target"].device.type != "cpu":
+            return 1
+        return max(1, min(method.graphs, sample["ntokens"] // LEAST_PART))
+
+    def _log(self, game: FairseqGame, step: Step) -> dict[str, Any]:
+        """What of one part of a game is added up for the log."""
+        log = {
+            "loss": step.objective,
+            "nll_loss": game.nll_loss,
+            "adv_loss": step.adv_loss,
+            "task_losses": step.task_losses,
+        }
         if self.follower is not None:
-            log |= {"delta_norm": delta_norm(step.delta, self.follower), "games": 1}
+            sentences = next(iter(step.delta.values())).size(0)
+            norms = delta_norm(step.delta, self.follower) * sentences
+            log |= {"delta_norm": norms, "perturbed_sentences": sentences}
         if step.adv_gain is not None:
-            log |= {"adv_gain": step.adv_gain, "gauged_ntokens": sample["ntokens"]}
+            log["adv_gain"] = step.adv_gain
         if step.proximal_loss is not None:
             log["proximal_loss"] = step.proximal_loss
-        return step.objective, sample_size, log
+        return log
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
@@ -181,7 +213,7 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
             ("adv_loss", "adv_ntokens", math.log(2)),
             ("adv_gain", "gauged_ntokens", math.log(2)),
             ("proximal_loss", "adv_ntokens", math.log(2)),
-            ("delta_norm", "games", 1.0),
+            ("delta_norm", "perturbed_sentences", 1.0),
             ("interaction", "interaction_games", 1.0),
         ):
             n = total(count)

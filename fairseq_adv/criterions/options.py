@@ -38,6 +38,14 @@ class ScheduleConfig(SurroundingsConfig, LabelSmoothedCrossEntropyCriterionConfi
         default=0,
         metadata={"help": "let the weight grow from 0 to --adv-weight over so many updates"},
     )
+    adv_parts: int = field(
+        default=0,
+        metadata={
+            "help": "play each game on so many parts of the batch, one after another, in about so "
+            "many times less memory; 0: on a CPU, where that takes no longer, as many as bring it "
+            "near a plain update's; 1 on a GPU"
+        },
+    )
     gauge_interval: int = field(
         default=100,
         metadata={

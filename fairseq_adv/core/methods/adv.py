@@ -45,6 +45,11 @@ class Adv:
     follower: Follower
     dropout_masks: DropoutMasks
 
+    @property
+    def graphs(self) -> int:
+        """See `Method.graphs`."""
+        return 1
+
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:

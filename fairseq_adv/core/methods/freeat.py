@@ -58,6 +58,11 @@ class FreeAT:
         if self.follower.ascent_rule == "adam":
             raise InvalidSetting("ascent_rule", "adam", "sgd, normalized, sign")
 
+    @property
+    def graphs(self) -> int:
+        """See `Method.graphs`."""
+        return 1 if self.objective == "task-loss" else self.regularisation.graphs
+
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
@@ -67,7 +72,7 @@ class FreeAT:
         delta = game.recall() or delta
         leaf = as_leaves(delta)
         masks = loss.masks()
-        value = loss(leaf, masks).sum()
+        value = loss(leaf, masks)
 
         def move(g_adv: tuple[Tensor, ...]) -> None:
             gradient: Delta = {side: g / weight for side, g in zip(leaf, g_adv, strict=True)}

@@ -52,6 +52,11 @@ class FreeLB:
         if self.objective not in ADV_OBJECTIVES:
             raise InvalidSetting("adv_objective", self.objective, ", ".join(ADV_OBJECTIVES))
 
+    @property
+    def graphs(self) -> int:
+        """See `Method.graphs`."""
+        return 1 if self.objective == "task-loss" else self.regularisation.graphs
+
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
@@ -62,14 +67,14 @@ class FreeLB:
         values = []
         for _ in range(self.follower.ascent_steps - 1):
             leaf = as_leaves(delta)
-            value = loss(leaf, loss.masks()).sum()
+            value = loss(leaf, loss.masks())
             g_adv = loss.accumulate(share * value, tuple(leaf.values()))
             # Without the share: the follower climbs the objective itself.
             gradient: Delta = {side: g / share for side, g in zip(leaf, g_adv, strict=True)}
             delta, state = self.follower.move(game, delta, gradient, state)
             values.append(value.detach())
         masks = loss.masks()
-        value = loss(delta, masks).sum()
+        value = loss(delta, masks)
         values.append(value.detach())
         mean = sum(values[1:], values[0]) / len(values)
         return Step(

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fairseq_adv.core.clean_branch import CleanBranch
-from fairseq_adv.core.divergence import divergence, log_probabilities
+from fairseq_adv.core.divergence import Divergence
 from fairseq_adv.core.game import Accumulate, Game, Step
 from fairseq_adv.core.random_state import RandomState
 
@@ -28,20 +28,22 @@ from fairseq_adv.core.random_state import RandomState
 class RDrop:
     """Two passes that differ by their dropout masks."""
 
+    @property
+    def graphs(self) -> int:
+        """See `Method.graphs`."""
+        return 2
+
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
         """Algorithm 1, one batch; see `Method.step`."""
         first = CleanBranch(game, accumulate, "differentiated")
-        logits = game.perturbed({}, RandomState.draw())
-        second = game.task_loss(logits)
-        value = divergence(
-            first.log_probs, log_probabilities(logits), game.predicted(), "symmetric-kl"
-        ).sum()
-        last = second + weight * value
+        second = game.perturbed({}, RandomState.draw())
+        divergence = Divergence(first.log_probs, "symmetric-kl", weight)
+        last = game.task_loss(second, divergence)
         return Step(
             last=first.close(last),
-            adv_loss=value.detach(),
+            adv_loss=divergence.value,
             objective=first.task_loss + last.detach(),
             delta={},
             task_losses=2,

@@ -65,6 +65,12 @@ class SALT:
                 "unroll_steps", self.unroll_steps, f"1 to {self.follower.ascent_steps} (all steps)"
             )
 
+    @property
+    def graphs(self) -> int:
+        """See `Method.graphs`."""
+        # Measured: the ascent's graph, kept for its second derivatives, is like three.
+        return self.regularisation.graphs + (2 if self.unroll_method == "exact" else 0)
+
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
@@ -81,7 +87,7 @@ class SALT:
         # backward pass gives v, and with it the interaction: v^T d delta^K / d theta.
         masks = l_v.masks()
         delta = {side: d.requires_grad_() for side, d in answer.delta.items()}
-        value = l_v(delta, masks).sum()
+        value = l_v(delta, masks)
         v = l_v.accumulate(weight * value, tuple(delta.values()))
         last = answer.pull_back(dict(zip(delta, v, strict=True)))
         return Step(

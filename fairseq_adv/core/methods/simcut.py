@@ -27,10 +27,11 @@ from torch import Tensor
 
 from fairseq_adv.core.adv_objective import Regularisation
 from fairseq_adv.core.clean_branch import CleanBranch
-from fairseq_adv.core.divergence import divergence, log_probabilities
+from fairseq_adv.core.divergence import Divergence
 from fairseq_adv.core.follower import PERTURB, Perturb, sides_of
 from fairseq_adv.core.game import Accumulate, Game, InvalidSetting, Side, Step
 from fairseq_adv.core.perturbation import WordPlace, kept_words
+from fairseq_adv.core.predictions import evaluate
 from fairseq_adv.core.random_state import RandomState
 
 
@@ -53,6 +54,11 @@ class SimCut:
         if not 0 <= self.cutoff_rate <= 1:
             raise InvalidSetting("cutoff_rate", self.cutoff_rate, "0 to 1")
 
+    @property
+    def graphs(self) -> int:
+        """See `Method.graphs`."""
+        return self.regularisation.graphs
+
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
@@ -63,9 +69,7 @@ class SimCut:
         masks = game.clean_masks() if shared else RandomState.draw()
 
         def l_v(keep: Mapping[Side, Tensor]) -> Tensor:
-            log_probs = log_probabilities(game.cut(keep, masks))
-            kind = settings.divergence
-            return divergence(clean.log_probs, log_probs, game.predicted(), kind).sum()
+            return evaluate(game.cut(keep, masks), Divergence(clean.log_probs, settings.divergence))
 
         value = l_v(
             {

@@ -32,11 +32,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from fairseq_adv.core.adv_objective import DropoutMasks, Regularisation, Regulariser, gain
-from fairseq_adv.core.divergence import divergence, log_probabilities
+from fairseq_adv.core.divergence import Divergence
 from fairseq_adv.core.follower import Follower
 from fairseq_adv.core.game import Accumulate, Game, InvalidSetting, Step
 from fairseq_adv.core.stackelberg import Ascent
@@ -57,6 +54,11 @@ class SMART:
         if not 0 <= self.proximal_weight < float("inf"):
             raise InvalidSetting("proximal_weight", self.proximal_weight, "a number from 0 up")
 
+    @property
+    def graphs(self) -> int:
+        """See `Method.graphs`."""
+        return 2
+
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
@@ -71,23 +73,23 @@ class SMART:
         for _ in range(self.follower.ascent_steps):
             ascent.climb(l_s.masks())
         masks = l_s.masks()
-        value = l_s(ascent.delta, masks).sum()
-        last = weight * value
-        objective = l_s.task_loss + last.detach()
-        proximal: Tensor | None = None
-        if self.proximal_weight > 0:
-            l_s.accumulate(last)
-            with torch.no_grad():
-                reference = log_probabilities(game.reference())
-            kind = settings.divergence
-            proximal = divergence(l_s.log_probs, reference, game.predicted(), kind).sum()
-            last = self.proximal_weight * proximal
-            objective = objective + last.detach()
+        value = l_s(ascent.delta, masks)
+        adv_gain = gain(l_s, value, ascent.delta, masks) if gauges else None
+        objective = l_s.task_loss + weight * value.detach()
+        if self.proximal_weight == 0:
+            last, proximal_loss = l_s.close(weight * value), None
+        else:
+            reference = game.reference().keeping().log_probs
+            assert reference is not None, "they are kept"
+            proximal = Divergence(reference, settings.divergence, self.proximal_weight)
+            last = l_s.close(weight * value, proximal)
+            proximal_loss = proximal.value
+            objective = objective + self.proximal_weight * proximal_loss
         return Step(
-            last=l_s.close(last),
+            last=last,
             adv_loss=value.detach(),
             objective=objective,
             delta=ascent.delta,
-            adv_gain=gain(l_s, value, ascent.delta, masks) if gauges else None,
-            proximal_loss=None if proximal is None else proximal.detach(),
+            adv_gain=adv_gain,
+            proximal_loss=proximal_loss,
         )

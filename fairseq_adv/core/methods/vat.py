@@ -37,6 +37,11 @@ class VAT:
     follower: Follower
     regularisation: Regularisation
 
+    @property
+    def graphs(self) -> int:
+        """See `Method.graphs`."""
+        return self.regularisation.graphs
+
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
@@ -46,7 +51,7 @@ class VAT:
         for _ in range(self.follower.ascent_steps):
             ascent.climb(l_v.masks())
         masks = l_v.masks()
-        value = l_v(ascent.delta, masks).sum()
+        value = l_v(ascent.delta, masks)
         return Step(
             last=l_v.close(weight * value),
             adv_loss=value.detach(),
