@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from recipes.comparison.costs import be_quiet
 from recipes.errors import RecipeError, run_main
@@ -105,6 +106,7 @@ def main() -> None:
     import torch
 
     from benchmarks import models, rows
+    from fairseq_adv.interruption import Interruption
 
     if options.cuda and not torch.cuda.is_available():
         raise RecipeError("--cuda: torch sees no GPU on this machine")
@@ -128,7 +130,9 @@ def main() -> None:
     for name in options.names or known:
         benchmark = known[name]
         try:
-            found = benchmark.measure(setup)
+            # Nothing is to be saved: a signal ends a benchmark, and not only the training in it.
+            with mock.patch.object(Interruption, "listen"):
+                found = benchmark.measure(setup)
         except RecipeError as error:
             print(f"benchmarks: {name}: error: {error}", file=sys.stderr)
             failed.append(name)

@@ -21,6 +21,8 @@ class Model:
     :param max_tokens: of a batch on a CPU; padding counts.
     :param gpu_tokens: of a batch on a GPU, which a small one would not keep busy.
     :param rounds: to measure, as many as there is patience for.
+    :param budget: so many times the tokens fill the memory that is given to all methods alike:
+        where gradients are most of it, it says little of methods.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Model:
     max_tokens: int
     gpu_tokens: int
     rounds: int
+    budget: int = 1
 
 
 SMALL = Model(
@@ -47,6 +50,7 @@ BASE = Model(
     max_tokens=500,
     gpu_tokens=8000,
     rounds=3,
+    budget=3,
 )
 
 

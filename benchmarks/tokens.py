@@ -51,6 +51,8 @@ def _measure(setup: Setup, model: Model, contenders: list[Contender]) -> list[Ro
         )
 
     most = setup.tokens(model)
+    if not setup.cuda:
+        most *= model.budget
     plain = training(PLAIN, most, None)
     budget = plain.peak(1)
     trainings: dict[str, Training] = {}
@@ -84,21 +86,27 @@ def _measure(setup: Setup, model: Model, contenders: list[Contender]) -> list[Ro
 def largest(peak: Callable[[int], int], budget: int, most: int, least: int) -> int:
     """Return about the largest number of tokens with which the peak is within the budget.
 
-    :param peak: bytes, growing with the tokens.
+    :param peak: bytes, about a straight line over the tokens.
     :param most: to try first.
     :param least: to return where nothing else is found to fit.
     """
     low, high, tokens = least, most + 1, most
+    before = (0, 0)
     for _ in range(_TRIES):
         found = peak(tokens)
         if found <= budget:
             low = tokens
+            if found >= (1 - _TOLERANCE) * budget:
+                break
         else:
             high = tokens
-        if high - low <= max(1, _TOLERANCE * high):
+        if high - low <= 1:
             break
-        tokens = int(tokens * budget / found)
-        if not low < tokens < high:  # the peak is not proportional to the tokens
+        # Through the last two points, to the middle of what is near enough.
+        slope = (found - before[1]) / (tokens - before[0])
+        before = (tokens, found)
+        tokens += int(((1 - _TOLERANCE / 2) * budget - found) / slope) if slope > 0 else 0
+        if not low < tokens < high:
             tokens = (low + high) // 2
     return low
 
