@@ -21,8 +21,6 @@ class Model:
     :param max_tokens: of a batch on a CPU; padding counts.
     :param gpu_tokens: of a batch on a GPU, which a small one would not keep busy.
     :param rounds: to measure, as many as there is patience for.
-    :param budget: so many times the tokens fill the memory that is given to all methods alike:
-        where gradients are most of it, it says little of methods.
     """
 
     name: str
@@ -30,7 +28,6 @@ class Model:
     max_tokens: int
     gpu_tokens: int
     rounds: int
-    budget: int = 1
 
 
 SMALL = Model(
@@ -38,7 +35,7 @@ SMALL = Model(
     f"{_THREE} --encoder-embed-dim 128 --encoder-ffn-embed-dim 256 --encoder-attention-heads 4"
     " --decoder-embed-dim 128 --decoder-ffn-embed-dim 256 --decoder-attention-heads 4"
     " --encoder-normalize-before --decoder-normalize-before --dropout 0.2",
-    max_tokens=2000,
+    max_tokens=4000,
     gpu_tokens=16000,
     rounds=5,
 )
@@ -47,10 +44,9 @@ BASE = Model(
     f"{_SIX} --encoder-embed-dim 512 --encoder-ffn-embed-dim 2048 --encoder-attention-heads 8"
     " --decoder-embed-dim 512 --decoder-ffn-embed-dim 2048 --decoder-attention-heads 8"
     " --dropout 0.1",
-    max_tokens=500,
+    max_tokens=1500,
     gpu_tokens=8000,
     rounds=3,
-    budget=3,
 )
 
 

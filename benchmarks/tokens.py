@@ -51,8 +51,6 @@ def _measure(setup: Setup, model: Model, contenders: list[Contender]) -> list[Ro
         )
 
     most = setup.tokens(model)
-    if not setup.cuda:
-        most *= model.budget
     plain = training(PLAIN, most, None)
     budget = plain.peak(1)
     trainings: dict[str, Training] = {}

@@ -12,6 +12,8 @@ and, for a cotangent s of d / dz, with c = s - E s,
 
     KL:         d / d log p = -s p,                d / dz = q c
     symmetric:  d / d log p = -(s p + q c) / 2,    d / dz = q (2 c - c (r - E r) + E[c r]) / 2.
+
+Those in log p are up to multiples of p, which make no difference: log p comes out of a log-softmax.
 """
 
 from __future__ import annotations
