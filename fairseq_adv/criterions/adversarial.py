@@ -177,8 +177,7 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
             return parts
         if sample["target"].device.type != "cpu":
             return 1
-        enough = method.graphs + 1  # for the gradients that its first pass leaves
-        return max(1, min(enough, sample["ntokens"] // LEAST_PART))
+        return max(1, min(method.graphs, sample["ntokens"] // LEAST_PART))
 
     def _log(self, game: FairseqGame, step: Step) -> dict[str, Any]:
         """What of one part of a game is added up for the log."""
