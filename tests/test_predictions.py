@@ -13,7 +13,7 @@ from torch import Tensor
 from fairseq_adv.core import predictions as module
 from fairseq_adv.core.divergence import KINDS, Divergence, Kind, gradient_of_divergence
 from fairseq_adv.core.predictions import Predictions, evaluate
-from fairseq_adv.core.task_loss import Inflow, TaskLoss
+from fairseq_adv.core.task_loss import Inner, TaskLoss
 
 N, C, V = 7, 3, 5
 
@@ -43,12 +43,8 @@ def clean_logits() -> Tensor:
     return numbers(N, V, seed=9)
 
 
-def naive_logits(hidden: Tensor, weight: Tensor | None = None, bias: Any = 0) -> Tensor:
-    return hidden if weight is None else hidden @ weight.t() + bias
-
-
-def naive_log_probs(*parts: Tensor) -> Tensor:
-    return naive_logits(*parts).log_softmax(-1)
+def naive_log_probs(hidden: Tensor, weight: Tensor | None = None, bias: Any = 0) -> Tensor:
+    return (hidden if weight is None else hidden @ weight.t() + bias).log_softmax(-1)
 
 
 def naive_divergence(log_p: Tensor, log_q: Tensor, kind: Kind) -> Tensor:
@@ -96,15 +92,14 @@ def test_terms_and_their_derivatives_are_autograd_s(
     target = torch.full((N, V), 0.2 / (V - 1), dtype=torch.float64)
     target[torch.arange(N), words] = 0.8
     divergences = naive_divergence(clean, log_q, kind)
-    total = -(target * log_q).sum() + weights @ divergences
-    inflow = (cotangent * naive_logits(*parts)).sum()
-    expected = torch.autograd.grad(3 * (total + inflow), [*parts, logits], retain_graph=True)
+    total = -(target * log_q).sum() + weights @ divergences + (cotangent * log_q).sum()
+    expected = torch.autograd.grad(3 * total, [*parts, logits], retain_graph=True)
 
     for kept in (False, True):
         predictions = Predictions(*parts)
         task, divergence = TaskLoss(words, 0.2), Divergence(clean, kind, weights)
         value = evaluate(
-            predictions.keeping() if kept else predictions, task, divergence, Inflow(cotangent)
+            predictions.keeping() if kept else predictions, task, divergence, Inner(cotangent)
         )
         torch.testing.assert_close(value, total)
         torch.testing.assert_close(task.nll, -log_q[torch.arange(N), words].sum())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fairseq_adv.core.game import Accumulate, Game
 from fairseq_adv.core.predictions import Predictions, Term
-from fairseq_adv.core.task_loss import Inflow
+from fairseq_adv.core.task_loss import Inner
 
 CleanBranchKind = Literal["detached", "differentiated"]
 CLEAN_BRANCHES: tuple[CleanBranchKind, ...] = get_args(CleanBranchKind)
@@ -66,4 +66,4 @@ class CleanBranch:
             return last
         self.accumulate(last)
         assert self._cotangent is not None, "of the last term, at least"
-        return self.game.task_loss(self._predictions, Inflow(self._cotangent), *others)
+        return self.game.task_loss(self._predictions, Inner(self._cotangent), *others)

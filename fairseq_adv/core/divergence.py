@@ -4,18 +4,16 @@ Computed in float32 or wider from log-probabilities, never as log(softmax), whic
 the two distributions are equal the derivative is zero exactly. All derivatives are written out:
 with q = softmax(z), r = log p - log q, E the mean under q and half the sum for the symmetric one,
 
-    KL(p || q) = sum p r:              d / dy = p (r - P r),
-                                       d / dz = q - p
-    symmetric  = sum (p - q) r / 2:    d / dy = (p - q + p (r - P r)) / 2,
-                                       d / dz = (q - p - q (r - E r)) / 2
+    KL(p || q) = sum p r:              d / d log p = p r,            d / dz = q - p
+    symmetric  = sum (p - q) r / 2:    d / d log p = (p - q + p r) / 2,
+                                       d / dz      = (q - p - q (r - E r)) / 2
 
 and, for a cotangent s of d / dz, with c = s - E s,
 
-    KL:         d / dy = -p (s - P s),                  d / dz = q c
-    symmetric:  d / dy = -(p (s - P s) + q c) / 2,      d / dz = q (2 c - c (r - E r) + E[c r]) / 2,
+    KL:         d / d log p = -s p,                d / dz = q c
+    symmetric:  d / d log p = -(s p + q c) / 2,    d / dz = q (2 c - c (r - E r) + E[c r]) / 2.
 
-where p = softmax(y), and P is the mean under p. Where derivatives in log p are asked for, they are
-those in y: log-probabilities are logits of themselves.
+Those in log p are up to multiples of p, which make no difference: log p comes out of a log-softmax.
 """
 
 from __future__ import annotations
@@ -67,19 +65,18 @@ class Divergence(Term):
         if self._kind == "kl":
             self._count(weight, _dot(p, r))
             if self._to_log_p is not None:
-                centred = torch.sub(r, _dot(p, r).unsqueeze(1), out=self._to_log_p[chunk.rows])
-                centred.mul_(p).mul_(weight)
+                torch.mul(p, r, out=self._to_log_p[chunk.rows]).mul_(weight)
             if chunk.gradient is not None:
-                chunk.put(p.sub_(chunk.q), -weight)
+                chunk.gradient.addcmul_(p.sub_(chunk.q), weight, value=-1)
             return
         difference = p - chunk.q
         self._count(weight, 0.5 * _dot(difference, r))
         if self._to_log_p is not None:
-            centred = torch.sub(r, _dot(p, r).unsqueeze(1), out=self._to_log_p[chunk.rows])
-            centred.mul_(p).add_(difference).mul_(0.5 * weight)
+            to_log_p = torch.addcmul(difference, p, r, out=self._to_log_p[chunk.rows])
+            to_log_p.mul_(0.5 * weight)
         if chunk.gradient is not None:
-            mean = _dot(chunk.q, r).unsqueeze(1)
-            chunk.put(difference.addcmul_(chunk.q, r.sub_(mean)), -0.5 * weight)
+            to_log_q = difference.addcmul_(chunk.q, r)  # with the sign changed
+            chunk.gradient.addcmul_(to_log_q, weight, value=-0.5)
 
     def _count(self, weight: Tensor, rows: Tensor) -> None:
         self.value = self.value + rows.sum()
@@ -145,18 +142,17 @@ class _Gradient(torch.autograd.Function):
         to_log_p = torch.empty_like(log_p) if ctx.needs_input_grad[4] else None
         space = predictions.workspace()
         for rows in predictions.chunks():
-            to_logits, p, q = _to_logits(ctx.kind, log_p[rows], log_q[rows])
+            to_logits, p, q, r = _to_logits(ctx.kind, log_p[rows], log_q[rows])
             s = predictions.project(grad, rows, space, linear=True)
             c = s - _dot(q, s).unsqueeze(1)
             if ctx.kind == "kl":
                 if to_log_p is not None:
-                    torch.sub(_dot(p, s).unsqueeze(1), s, out=to_log_p[rows]).mul_(p)
+                    torch.mul(s, p, out=to_log_p[rows]).neg_()
                 again = q * c
             else:
-                r, qc = log_p[rows] - log_q[rows], q * c
+                qc = q * c
                 if to_log_p is not None:
-                    centred = torch.sub(s, _dot(p, s).unsqueeze(1), out=to_log_p[rows])
-                    centred.mul_(p).add_(qc).mul_(-0.5)
+                    torch.addcmul(qc, s, p, out=to_log_p[rows]).mul_(-0.5)
                 covariance = _dot(qc, r).unsqueeze(1)
                 mean = _dot(q, r).unsqueeze(1)
                 again = qc.mul_(1 + 0.5 * mean - 0.5 * r).add_(q * (0.5 * covariance))
@@ -167,14 +163,13 @@ class _Gradient(torch.autograd.Function):
         return None, *(None if g is None else g.to(dtype) for g, dtype in pairs), to_log_p
 
 
-def _to_logits(kind: Kind, log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """d / dz, and with it p and q: n x V each."""
-    p, q = log_p.exp(), log_q.exp()
+def _to_logits(kind: Kind, log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """d / dz, and with it p, q and r: n x V each."""
+    p, q, r = log_p.exp(), log_q.exp(), log_p - log_q
     if kind == "kl":
-        return q - p, p, q
-    r = log_p - log_q
-    r.sub_(_dot(q, r).unsqueeze(1))
-    return torch.addcmul(p, q, r).sub_(q).mul_(-0.5), p, q
+        return q - p, p, q, r
+    to_logits = torch.addcmul(p, q, r - _dot(q, r).unsqueeze(1)).sub_(q).mul_(-0.5)
+    return to_logits, p, q, r
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -109,38 +109,16 @@ class Predictions:
 
 
 class Chunk:
-    """Some rows of predictions, and the derivative in their logits of what is evaluated.
+    """Some rows of predictions, and the derivative in them of what is evaluated.
 
     :param log_q: the rows' log-probabilities, n x V.
-    :param gradient: what terms put their derivatives in; None where they are not wanted.
+    :param gradient: what a term adds its derivative in `log_q` to; None where it is not wanted.
     :param space: for `q`.
     """
 
     def __init__(self, rows: slice, log_q: Tensor, gradient: Tensor | None, space: Tensor) -> None:
         self.rows, self.log_q, self.gradient = rows, log_q, gradient
         self._space = space
-        self._empty = True
-
-    def put(self, derivative: Tensor, factor: Tensor | None = None, minus: float = 0.0) -> None:
-        """Add a term's derivative in the rows' logits, n x V.
-
-        :param factor: to multiply it with, n x 1.
-        :param minus: to subtract from it then.
-        """
-        if self.gradient is None:
-            return
-        if self._empty:
-            self._empty = False
-            if factor is None:
-                torch.sub(derivative, minus, out=self.gradient)
-                return
-            torch.mul(derivative, factor, out=self.gradient)
-        elif factor is None:
-            self.gradient.add_(derivative)
-        else:
-            self.gradient.addcmul_(derivative, factor)
-        if minus:
-            self.gradient.sub_(minus)
 
     @cached_property
     def q(self) -> Tensor:
@@ -164,7 +142,7 @@ class Term(ABC):
 
     @abstractmethod
     def add(self, chunk: Chunk) -> None:
-        """Add the value of some rows up, and put its derivative into the chunk."""
+        """Add the value of some rows up, and its derivative to the chunk's."""
 
     @abstractmethod
     def total(self) -> Tensor:
@@ -221,11 +199,12 @@ class _Evaluation(torch.autograd.Function):
 
         q = predictions.workspace()
         for rows, log_q, space in predictions.log_probs_in_chunks():
-            gradient = space if back.wanted else None
+            gradient = space.zero_() if back.wanted else None
             chunk = Chunk(rows, log_q, gradient, q[: rows.stop - rows.start])
             for term in terms:
                 term.add(chunk)
-            if gradient is not None:
+            if gradient is not None:  # of the log-probabilities; now of the logits
+                gradient.addcmul_(chunk.q, gradient.sum(-1, keepdim=True), value=-1)
                 back.add(rows, gradient)
 
         ctx.gradients = [*back.gradients(), *(g for term in terms for g in term.gradients())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from fairseq_adv.core.predictions import Chunk, Term
@@ -36,8 +37,9 @@ class TaskLoss(Term):
         self._total = self._total + true * nll
         if each > 0:
             self._total = self._total - each * chunk.log_q.sum()
-        chunk.put(chunk.q, minus=each)
         if chunk.gradient is not None:
+            if each > 0:
+                chunk.gradient -= each
             share = chunk.gradient.new_full((), -true).expand_as(targets)
             chunk.gradient.scatter_add_(1, targets, share)
 
@@ -46,23 +48,26 @@ class TaskLoss(Term):
         return self._total
 
 
-class Inflow(Term):
-    """A gradient that comes from elsewhere into the logits; its value is taken as 0.
+class Inner(Term):
+    """The inner product of the log-probabilities with a constant.
 
-    :param gradient: N x V.
+    :param cotangent: N x V.
     """
 
-    def __init__(self, gradient: Tensor) -> None:
-        self._gradient = gradient
+    def __init__(self, cotangent: Tensor) -> None:
+        self._cotangent = cotangent
 
     def begin(self, zero: Tensor, wanted: Sequence[bool]) -> None:
         """See `Term`."""
-        self._zero = zero
+        self._total = zero
 
     def add(self, chunk: Chunk) -> None:
         """See `Term`."""
-        chunk.put(self._gradient[chunk.rows])
+        cotangent = self._cotangent[chunk.rows]
+        self._total = self._total + torch.dot(cotangent.flatten(), chunk.log_q.flatten())
+        if chunk.gradient is not None:
+            chunk.gradient += cotangent
 
     def total(self) -> Tensor:
         """See `Term`."""
-        return self._zero
+        return self._total
