@@ -47,10 +47,11 @@ def test_clean_loss_and_gradient_are_fairseqs(build: Any, smoothing: float, pref
 def test_predictions_are_fairseqs(build: Any) -> None:
     model, sample = build(), tiny.batch()
     with torch.no_grad():
-        predictions = tiny.game(model, sample).clean().keeping()
+        predictions = tiny.game(model, sample).clean().probabilities()
         logits = model(**sample["net_input"])[0]
     expected = logits[sample["target"] != tiny.task().target_dictionary.pad()].log_softmax(-1)
-    torch.testing.assert_close(predictions.log_probs, expected)
+    torch.testing.assert_close(predictions.log_p, expected)
+    torch.testing.assert_close(predictions.p, expected.exp())
 
 
 def test_transformers_and_lstms_end_with_hidden_states() -> None:

@@ -56,8 +56,7 @@ def test_gain_is_the_divergence_that_delta_makes(monkeypatch: pytest.MonkeyPatch
     assert len(drawn) == 2, "one ascent step, and the leader's pass"
     torch.manual_seed(3)
     with torch.no_grad():
-        clean = game.clean().keeping().log_probs
-        assert clean is not None
+        clean = game.clean().probabilities()
 
         def at(delta: Any) -> torch.Tensor:
             term = Divergence(clean, "symmetric-kl")

@@ -59,8 +59,8 @@ class Faulty:
     def divergence(self) -> None:
         original = Divergence.__init__
 
-        def infinite(term: Divergence, log_p: Any, kind: Any, weights: Any = 1.0) -> None:
-            original(term, log_p, kind, weights * math.inf if self.now else weights)
+        def infinite(term: Divergence, given: Any, kind: Any, weights: Any = 1.0) -> None:
+            original(term, given, kind, weights * math.inf if self.now else weights)
 
         self.monkeypatch.setattr(Divergence, "__init__", infinite)
 

@@ -83,13 +83,13 @@ def test_the_gradient_is_that_of_float64(
     types = set()
     add, to_logits = Divergence.add, divergence._to_logits
 
-    def adding(term: Divergence, chunk: Any) -> None:
-        types.update((term.inputs[0].dtype, chunk.log_q.dtype))
-        add(term, chunk)
+    def adding(term: Divergence, chunk: Any, wanted: bool) -> None:
+        types.update((term.inputs[0].dtype, chunk.log_q.dtype, chunk.q.dtype))
+        add(term, chunk, wanted)
 
-    def to_logits_noted(kind: Any, log_p: Tensor, log_q: Tensor) -> Any:
-        types.update((log_p.dtype, log_q.dtype))
-        return to_logits(kind, log_p, log_q)
+    def to_logits_noted(kind: Any, given: Any, chunk: Any) -> Any:
+        types.update((given.p.dtype, given.log_p.dtype, chunk.q.dtype))
+        return to_logits(kind, given, chunk)
 
     monkeypatch.setattr(Divergence, "add", adding)
     monkeypatch.setattr(divergence, "_to_logits", to_logits_noted)

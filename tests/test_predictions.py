@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from fairseq_adv.core import predictions as module
 from fairseq_adv.core.divergence import KINDS, Divergence, Kind, gradient_of_divergence
-from fairseq_adv.core.predictions import Predictions, evaluate
+from fairseq_adv.core.predictions import Predictions, Probabilities, evaluate
 from fairseq_adv.core.task_loss import Inner, TaskLoss
 
 N, C, V = 7, 3, 5
@@ -43,6 +44,11 @@ def clean_logits() -> Tensor:
     return numbers(N, V, seed=9)
 
 
+def probabilities(logits: Tensor) -> Probabilities:
+    log_p = logits.log_softmax(-1)
+    return Probabilities(log_p.detach().exp(), log_p)
+
+
 def naive_log_probs(hidden: Tensor, weight: Tensor | None = None, bias: Any = 0) -> Tensor:
     return (hidden if weight is None else hidden @ weight.t() + bias).log_softmax(-1)
 
@@ -59,7 +65,7 @@ def naive_divergence(log_p: Tensor, log_q: Tensor, kind: Kind) -> Tensor:
     ("kind", "expected"), [("kl", KL_PQ), ("symmetric-kl", (KL_PQ + KL_QP) / 2)]
 )
 def test_a_divergence_by_hand(kind: Kind, expected: float) -> None:
-    clean = P.double().log_softmax(-1).expand(3, 2)
+    clean = probabilities(P.double().expand(3, 2))
     term = Divergence(clean, kind, torch.tensor([1.0, 2.0, 0.0]))
     value = evaluate(Predictions(Q.double().expand(3, 2)), term)
     assert float(value) == pytest.approx(3 * expected)
@@ -85,13 +91,13 @@ def test_terms_and_their_derivatives_are_autograd_s(
     """In whatever chunks, with kept log-probabilities or without."""
     monkeypatch.setitem(module._CHUNK, "cpu", chunk)
     parts, logits, weights = predicted(projection), clean_logits(), numbers(N, seed=5).detach()
-    clean = logits.log_softmax(-1)
+    clean = probabilities(logits)
     words, cotangent = torch.arange(N) % V, numbers(N, V, seed=6).detach()
 
     log_q = naive_log_probs(*parts)
     target = torch.full((N, V), 0.2 / (V - 1), dtype=torch.float64)
     target[torch.arange(N), words] = 0.8
-    divergences = naive_divergence(clean, log_q, kind)
+    divergences = naive_divergence(clean.log_p, log_q, kind)
     total = -(target * log_q).sum() + weights @ divergences + (cotangent * log_q).sum()
     expected = torch.autograd.grad(3 * total, [*parts, logits], retain_graph=True)
 
@@ -117,13 +123,13 @@ def test_the_gradient_of_a_divergence_and_its_derivatives(
 ) -> None:
     monkeypatch.setitem(module._CHUNK, "cpu", chunk)
     parts, logits = predicted(projection), clean_logits()
-    clean = logits.log_softmax(-1)
+    clean = probabilities(logits)
 
     def gradient(*tensors: Tensor) -> Tensor:
-        predictions, clean = Predictions(*tensors[:-1]), tensors[-1].log_softmax(-1)
+        predictions, clean = Predictions(*tensors[:-1]), probabilities(tensors[-1])
         return gradient_of_divergence(predictions, clean, kind, differentiable=True)
 
-    value = naive_divergence(clean, naive_log_probs(*parts), kind).sum()
+    value = naive_divergence(clean.log_p, naive_log_probs(*parts), kind).sum()
     (expected,) = torch.autograd.grad(value, parts[:1], create_graph=True)
     torch.testing.assert_close(gradient(*parts, logits), expected)
     constant = gradient_of_divergence(Predictions(*parts), clean, kind, differentiable=False)
@@ -141,10 +147,10 @@ def test_the_gradient_of_a_divergence_and_its_derivatives(
 
 @projected
 def test_what_is_not_wanted_is_not_computed(projection: str) -> None:
-    parts, clean = predicted(projection), clean_logits().log_softmax(-1)
+    parts, clean = predicted(projection), probabilities(clean_logits())
     for wanted in range(len(parts)):
         given = [t if i == wanted else t.detach() for i, t in enumerate(parts)]
-        term = Divergence(clean.detach(), "kl")
+        term = Divergence(replace(clean, log_p=clean.log_p.detach()), "kl")
         (gradient,) = torch.autograd.grad(evaluate(Predictions(*given), term), given[wanted])
         assert gradient.shape == parts[wanted].shape and term.gradients() == (None,)
     with torch.no_grad():
@@ -165,19 +171,20 @@ def test_a_value_is_differentiated_once() -> None:
 def test_equal_distributions_have_gradient_zero_exactly(kind: Kind) -> None:
     logits = torch.randn(12, 1000, generator=torch.Generator().manual_seed(1)) * 3
     predictions = Predictions(logits.requires_grad_()).keeping()
-    assert predictions.log_probs is not None
-    clean = predictions.log_probs.clone().requires_grad_()
+    assert predictions.kept is not None
+    clean = replace(predictions.kept, log_p=predictions.kept.log_p.clone().requires_grad_())
     value = evaluate(predictions, Divergence(clean, kind))
     value.backward()  # type: ignore[no-untyped-call]
     assert not value.any() and not logits.grad.any()  # type: ignore[union-attr]
-    assert not clean.grad.any()  # type: ignore[union-attr]
-    assert not gradient_of_divergence(predictions, clean, kind, differentiable=False).any()
+    assert not clean.log_p.grad.any()  # type: ignore[union-attr]
+    for again in (predictions, Predictions(logits)):
+        assert not gradient_of_divergence(again, clean, kind, differentiable=False).any()
 
 
 @every_kind
 def test_impossible_words_do_not_overflow(kind: Kind) -> None:
     """log(softmax) of these logits is -inf in float32, and so was the released code's loss."""
-    clean = torch.tensor([[0.0, 300.0]]).log_softmax(-1)
+    clean = probabilities(torch.tensor([[0.0, 300.0]]))
     hidden = torch.tensor([[300.0, 0.0]], requires_grad=True)
     value = evaluate(Predictions(hidden), Divergence(clean, kind))
     value.backward()  # type: ignore[no-untyped-call]
@@ -198,7 +205,7 @@ def test_16_bits_are_compared_in_float32(projection: str, half: torch.dtype) -> 
         return [g.float() for g in torch.autograd.grad(evaluated(Predictions(*parts)), parts)]
 
     def evaluated(predictions: Predictions) -> Tensor:
-        clean = clean_logits().detach().float().log_softmax(-1)
+        clean = probabilities(clean_logits().detach().float())
         value = evaluate(predictions, Divergence(clean, "symmetric-kl", tiny))
         assert value.dtype == torch.float32
         return value / tiny
@@ -212,8 +219,8 @@ def test_no_rows_are_no_loss() -> None:
     hidden = torch.zeros(0, C, requires_grad=True)
     weight = torch.ones(V, C, requires_grad=True)
     predictions = Predictions(hidden, weight).keeping()
-    assert predictions.log_probs is not None and predictions.log_probs.shape == (0, V)
-    terms = TaskLoss(torch.zeros(0, dtype=torch.long), 0.1), Divergence(predictions.log_probs, "kl")
+    assert predictions.kept is not None and predictions.kept.p.shape == (0, V)
+    terms = TaskLoss(torch.zeros(0, dtype=torch.long), 0.1), Divergence(predictions.kept, "kl")
     value = evaluate(Predictions(hidden, weight), *terms)
     value.backward()  # type: ignore[no-untyped-call]
     assert float(value) == 0.0 and weight.grad is not None and not weight.grad.any()

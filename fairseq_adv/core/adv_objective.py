@@ -76,14 +76,14 @@ class Regulariser(CleanBranch):
         :param weights: B, of the sentences; None: 1.
         """
         rows = 1.0 if weights is None else weights[self.game.sentences()]
-        term = Divergence(self.log_probs, self._settings.divergence, rows)
+        term = Divergence(self.probabilities, self._settings.divergence, rows)
         return evaluate(self.game.perturbed(delta, masks), term)
 
     def gradient(self, perturbed: Predictions, *, differentiable: bool) -> Tensor:
         """d l_v / d hidden states of a perturbed pass, N x C: see `gradient_of_divergence`."""
         kind = self._settings.divergence
         return gradient_of_divergence(
-            perturbed, self.log_probs, kind, differentiable=differentiable
+            perturbed, self.probabilities, kind, differentiable=differentiable
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fairseq_adv.core.game import Accumulate, Game
-from fairseq_adv.core.predictions import Predictions, Term
+from fairseq_adv.core.predictions import Predictions, Probabilities, Term
 from fairseq_adv.core.task_loss import Inner
 
 CleanBranchKind = Literal["detached", "differentiated"]
@@ -24,14 +24,14 @@ class CleanBranch:
     both of its arguments. The graph of the clean pass then stays alive to the end, but is walked
     backward only once: what each term sends into the clean predictions is summed first.
 
-    `log_probs` are the clean log-probabilities, N x V; `task_loss` is detached.
+    `probabilities` are the clean ones; `task_loss` is detached.
     """
 
     def __init__(self, game: Game, accumulate: Accumulate, kind: CleanBranchKind) -> None:
         predictions = game.clean().keeping()
-        assert predictions.log_probs is not None, "they are kept"
+        assert predictions.kept is not None
         self.game = game
-        self.log_probs = predictions.log_probs
+        self.probabilities = predictions.kept
         self._accumulate = accumulate
         self._predictions: Predictions | None = None
         self._cotangent: Tensor | None = None
@@ -42,18 +42,19 @@ class CleanBranch:
             accumulate(loss)
         else:
             self._predictions = predictions
-            self.log_probs = self.log_probs.detach().requires_grad_()
+            p, log_p = predictions.kept.p, predictions.kept.log_p
+            self.probabilities = Probabilities(p, log_p.detach().requires_grad_())
 
     @property
     def shared(self) -> tuple[Tensor, ...]:
         """The clean log-probabilities if gradient flows into them; else nothing."""
-        return () if self._predictions is None else (self.log_probs,)
+        return () if self._predictions is None else (self.probabilities.log_p,)
 
     def accumulate(self, loss: Tensor, leaves: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
-        """`Accumulate`, for losses that depend on `log_probs`."""
+        """`Accumulate`, for losses that depend on `probabilities`."""
         if self._predictions is None:
             return self._accumulate(loss, leaves)
-        *gradients, cotangent = self._accumulate(loss, (*leaves, self.log_probs))
+        *gradients, cotangent = self._accumulate(loss, (*leaves, *self.shared))
         self._cotangent = cotangent if self._cotangent is None else self._cotangent.add_(cotangent)
         return tuple(gradients)
 

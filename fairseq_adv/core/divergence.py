@@ -22,10 +22,10 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, linalg
 from torch.autograd.function import once_differentiable
 
-from fairseq_adv.core.predictions import BackProjection, Chunk, Predictions, Term
+from fairseq_adv.core.predictions import BackProjection, Chunk, Predictions, Probabilities, Term
 
 Kind = Literal["kl", "symmetric-kl"]
 
@@ -38,13 +38,15 @@ class Divergence(Term):
     `kl` is KL(P || Q) (SALT, section 3.1, with P the clean predictions); `symmetric-kl` is
     (KL(P || Q) + KL(Q || P)) / 2, as in R-Drop and in SALT's released code.
 
-    :param log_p: log-probabilities of P, N x V. Gradient flows into them if they require one.
+    :param given: P. Gradient flows into its `log_p` if that requires one.
     :param kind: of divergence.
     :param weights: N, of the rows, or one for all.
     """
 
-    def __init__(self, log_p: Tensor, kind: Kind, weights: Tensor | float = 1.0) -> None:
+    def __init__(self, given: Probabilities, kind: Kind, weights: Tensor | float = 1.0) -> None:
+        log_p = given.log_p
         self.inputs = (log_p,)
+        self._given = given
         self._kind = kind
         self._weights = torch.as_tensor(weights, dtype=log_p.dtype, device=log_p.device)
         self._weights = self._weights.expand(log_p.size(0)).unsqueeze(1)
@@ -53,30 +55,30 @@ class Divergence(Term):
 
     def begin(self, zero: Tensor, wanted: Sequence[bool]) -> None:
         """See `Term`."""
-        (log_p,) = self.inputs
         self._total = self.value = zero
-        self._to_log_p = torch.empty_like(log_p) if wanted[0] else None
+        self._to_log_p = torch.empty_like(self._given.p) if wanted[0] else None
 
-    def add(self, chunk: Chunk) -> None:
+    def add(self, chunk: Chunk, wanted: bool) -> None:
         """See `Term`."""
-        log_p, weight = self.inputs[0][chunk.rows], self._weights[chunk.rows]
-        p = log_p.exp()
+        p, log_p = self._given.p[chunk.rows], self._given.log_p[chunk.rows]
+        q, weight = chunk.q, self._weights[chunk.rows]
         r = log_p - chunk.log_q
         if self._kind == "kl":
-            self._count(weight, _dot(p, r))
+            pr = r.mul_(p)
+            self._count(weight, pr.sum(-1))
             if self._to_log_p is not None:
-                torch.mul(p, r, out=self._to_log_p[chunk.rows]).mul_(weight)
-            if chunk.gradient is not None:
-                chunk.gradient.addcmul_(p.sub_(chunk.q), weight, value=-1)
+                torch.mul(pr, weight, out=self._to_log_p[chunk.rows])
+            if wanted:
+                chunk.add((q - p).mul_(weight))
             return
-        difference = p - chunk.q
-        self._count(weight, 0.5 * _dot(difference, r))
+        difference = p - q
+        self._count(weight, 0.5 * linalg.vecdot(difference, r))
         if self._to_log_p is not None:
             to_log_p = torch.addcmul(difference, p, r, out=self._to_log_p[chunk.rows])
             to_log_p.mul_(0.5 * weight)
-        if chunk.gradient is not None:
-            to_log_q = difference.addcmul_(chunk.q, r)  # with the sign changed
-            chunk.gradient.addcmul_(to_log_q, weight, value=-0.5)
+        if wanted:
+            r.sub_(linalg.vecdot(q, r).unsqueeze(1))
+            chunk.add(difference.addcmul_(q, r).mul_(-0.5 * weight))
 
     def _count(self, weight: Tensor, rows: Tensor) -> None:
         self.value = self.value + rows.sum()
@@ -92,30 +94,41 @@ class Divergence(Term):
 
 
 def gradient_of_divergence(
-    predictions: Predictions, log_p: Tensor, kind: Kind, *, differentiable: bool
+    predictions: Predictions, given: Probabilities, kind: Kind, *, differentiable: bool
 ) -> Tensor:
     """The derivative of the divergence from P in the hidden states of predictions, N x C.
 
     In float32 or wider. Nothing goes back through the projection's weight.
 
-    :param differentiable: in the predictions and in log_p; all log-probabilities of Q are kept
-        for that.
+    :param given: P.
+    :param differentiable: in the predictions and in `given.log_p`; Q's probabilities are kept for
+        that.
     """
     if not differentiable:
-        return _to_hidden(predictions, log_p.detach(), kind)
+        return _to_hidden(predictions, given, kind)
     result: Tensor = _Gradient.apply(  # type: ignore[no-untyped-call]
-        kind, predictions.hidden, predictions.weight, predictions.bias, log_p
+        kind, given.p, predictions.hidden, predictions.weight, predictions.bias, given.log_p
     )
     return result
 
 
 @torch.no_grad()
-def _to_hidden(predictions: Predictions, log_p: Tensor, kind: Kind) -> Tensor:
+def _to_hidden(predictions: Predictions, given: Probabilities, kind: Kind) -> Tensor:
     back = BackProjection(predictions, hidden=True, weight=False, bias=False)
     assert back.hidden is not None, "asked for"
-    for rows, log_q, _ in predictions.log_probs_in_chunks():
-        back.add(rows, _to_logits(kind, log_p[rows], log_q)[0])
+    for chunk in predictions.chunks():
+        back.add(chunk.rows, _to_logits(kind, given, chunk))
     return back.hidden
+
+
+def _to_logits(kind: Kind, given: Probabilities, chunk: Chunk) -> Tensor:
+    """d / dz, n x V."""
+    p, q = given.p[chunk.rows], chunk.q
+    if kind == "kl":
+        return q - p
+    r = given.log_p[chunk.rows] - chunk.log_q
+    r.sub_(linalg.vecdot(q, r).unsqueeze(1))
+    return (p - q).addcmul_(q, r).mul_(-0.5)
 
 
 class _Gradient(torch.autograd.Function):
@@ -123,55 +136,47 @@ class _Gradient(torch.autograd.Function):
     def forward(
         ctx: Any,
         kind: Kind,
+        p: Tensor,
         hidden: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
         log_p: Tensor,
     ) -> Tensor:
         predictions = Predictions(hidden, weight, bias).keeping()
+        kept = predictions.kept
+        assert kept is not None, "just computed"
         ctx.kind = kind
-        ctx.save_for_backward(hidden, weight, bias, log_p, predictions.log_probs)
-        return _to_hidden(predictions, log_p, kind)
+        ctx.save_for_backward(hidden, weight, bias, p, log_p, kept.p, kept.log_p)
+        return _to_hidden(predictions, Probabilities(p, log_p), kind)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, log_p, log_q = ctx.saved_tensors
-        predictions = Predictions(hidden, weight, bias)
-        back = BackProjection(predictions, *ctx.needs_input_grad[1:4])
-        to_log_p = torch.empty_like(log_p) if ctx.needs_input_grad[4] else None
+        hidden, weight, bias, all_p, all_log_p, q, log_q = ctx.saved_tensors
+        given = Probabilities(all_p, all_log_p)
+        predictions = Predictions(hidden, weight, bias, Probabilities(q, log_q))
+        back = BackProjection(predictions, *ctx.needs_input_grad[2:5])
+        to_log_p = torch.empty_like(all_p) if ctx.needs_input_grad[5] else None
         space = predictions.workspace()
-        for rows in predictions.chunks():
-            to_logits, p, q, r = _to_logits(ctx.kind, log_p[rows], log_q[rows])
+        for chunk in predictions.chunks():
+            rows, p, q = chunk.rows, all_p[chunk.rows], chunk.q
             s = predictions.project(grad, rows, space, linear=True)
-            c = s - _dot(q, s).unsqueeze(1)
+            c = s - linalg.vecdot(q, s).unsqueeze(1)
+            qc = c.mul_(q)
             if ctx.kind == "kl":
                 if to_log_p is not None:
                     torch.mul(s, p, out=to_log_p[rows]).neg_()
-                again = q * c
+                again = qc
             else:
-                qc = q * c
                 if to_log_p is not None:
                     torch.addcmul(qc, s, p, out=to_log_p[rows]).mul_(-0.5)
-                covariance = _dot(qc, r).unsqueeze(1)
-                mean = _dot(q, r).unsqueeze(1)
-                again = qc.mul_(1 + 0.5 * mean - 0.5 * r).add_(q * (0.5 * covariance))
+                r = all_log_p[rows] - chunk.log_q
+                covariance = linalg.vecdot(qc, r).unsqueeze(1)
+                mean = linalg.vecdot(q, r).unsqueeze(1)
+                again = qc.mul_(r.mul_(-0.5).add_(1 + 0.5 * mean)).addcmul_(q, 0.5 * covariance)
             back.add(rows, again)
-            back.add_weight(rows, to_logits, grad)
+            back.add_weight(rows, _to_logits(ctx.kind, given, chunk), grad)
         dtypes = (None if t is None else t.dtype for t in (hidden, weight, bias))
         pairs = zip(back.gradients(), dtypes, strict=True)
-        return None, *(None if g is None else g.to(dtype) for g, dtype in pairs), to_log_p
-
-
-def _to_logits(kind: Kind, log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """d / dz, and with it p, q and r: n x V each."""
-    p, q, r = log_p.exp(), log_q.exp(), log_p - log_q
-    if kind == "kl":
-        return q - p, p, q, r
-    to_logits = torch.addcmul(p, q, r - _dot(q, r).unsqueeze(1)).sub_(q).mul_(-0.5)
-    return to_logits, p, q, r
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product of each row of a, n x V, with that of b: shape n."""
-    return torch.bmm(a.unsqueeze(1), b.unsqueeze(2)).flatten()
+        gradients = (None if g is None else g.to(dtype) for g, dtype in pairs)
+        return None, None, *gradients, to_log_p

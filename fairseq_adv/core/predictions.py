@@ -25,6 +25,18 @@ _CHUNK = {"cpu": 2**20, "cuda": 2**24}
 
 
 @dataclass(frozen=True)
+class Probabilities:
+    """Of all words at all predicted tokens, N x V each, in float32 or wider.
+
+    :param p: constants.
+    :param log_p: their logarithms, which gradient may flow into.
+    """
+
+    p: Tensor
+    log_p: Tensor
+
+
+@dataclass(frozen=True)
 class Predictions:
     """Predictions of a batch: a row for each of its N predicted tokens, sentence by sentence.
 
@@ -32,13 +44,13 @@ class Predictions:
         the logits.
     :param weight: V x C, the projection's; None where there is no projection.
     :param bias: V, the projection's; None where it has none.
-    :param log_probs: N x V, where they are kept (see `keeping`): a constant.
+    :param kept: their probabilities, where these are kept (see `keeping`): constants.
     """
 
     hidden: Tensor
     weight: Tensor | None = None
     bias: Tensor | None = None
-    log_probs: Tensor | None = None
+    kept: Probabilities | None = None
 
     @property
     def words(self) -> int:
@@ -47,38 +59,40 @@ class Predictions:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What log-probabilities are computed in: float32 or wider."""
+        """What probabilities are computed in: float32 or wider."""
         return torch.promote_types(self.hidden.dtype, torch.float32)
 
     def keeping(self) -> Predictions:
-        """The same, with all log-probabilities, to compare other predictions with."""
-        return replace(self, log_probs=self._all_log_probs())
+        """The same, with what `probabilities` gives."""
+        return replace(self, kept=self.probabilities())
 
     @torch.no_grad()
-    def _all_log_probs(self) -> Tensor:
-        kept = self.hidden.new_empty(self.hidden.size(0), self.words, dtype=self.dtype)
-        logits = self.workspace()
-        for rows in self.chunks():
-            torch.log_softmax(self.project(self.hidden, rows, logits), -1, out=kept[rows])
-        return kept
+    def probabilities(self) -> Probabilities:
+        """All probabilities, to compare other predictions with: constants."""
+        p = self.hidden.new_empty(self.hidden.size(0), self.words, dtype=self.dtype)
+        log_p = torch.empty_like(p)
+        for rows, logits in self._logits_in_chunks():
+            torch.softmax(logits, -1, out=p[rows])
+            torch.log_softmax(logits, -1, out=log_p[rows])
+        return Probabilities(p, log_p)
 
-    def log_probs_in_chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Rows, their log-probabilities, n x V, and as much space to work in.
+    def chunks(self) -> Iterator[Chunk]:
+        """Some rows after others; the next overwrite what is not kept of those before."""
+        if self.kept is not None:
+            for rows in self.rows():
+                yield Chunk(rows, None, self.kept.p[rows], self.kept.log_p[rows])
+        else:
+            q, log_q = self.workspace(), self.workspace()
+            for rows, logits in self._logits_in_chunks():
+                n = rows.stop - rows.start
+                yield Chunk(rows, logits, q[:n], log_q[:n])
 
-        The next rows overwrite both.
-        """
+    def _logits_in_chunks(self) -> Iterator[tuple[slice, Tensor]]:
         space = self.workspace()
-        log_q = self.workspace() if self.log_probs is None else None
-        for rows in self.chunks():
-            n = rows.stop - rows.start
-            if log_q is None:
-                assert self.log_probs is not None, "they are kept"
-                yield rows, self.log_probs[rows], space[:n]
-            else:
-                logits = self.project(self.hidden, rows, space)
-                yield rows, torch.log_softmax(logits, -1, out=log_q[:n]), space[:n]
+        for rows in self.rows():
+            yield rows, self.project(self.hidden, rows, space)
 
-    def chunks(self) -> Iterator[slice]:
+    def rows(self) -> Iterator[slice]:
         """Rows to be treated together: equal shares, but the last."""
         n, size = self.hidden.size(0), self._chunk
         return (slice(i, min(n, i + size)) for i in range(0, n, size))
@@ -109,21 +123,34 @@ class Predictions:
 
 
 class Chunk:
-    """Some rows of predictions, and the derivative in them of what is evaluated.
+    """Some rows of predictions, and the derivative in their logits of what is evaluated.
 
-    :param log_q: the rows' log-probabilities, n x V.
-    :param gradient: what a term adds its derivative in `log_q` to; None where it is not wanted.
-    :param space: for `q`.
+    :param logits: n x V; None where probabilities are known.
+    :param q: known, or space for them, n x V; so `log_q`.
     """
 
-    def __init__(self, rows: slice, log_q: Tensor, gradient: Tensor | None, space: Tensor) -> None:
-        self.rows, self.log_q, self.gradient = rows, log_q, gradient
-        self._space = space
+    def __init__(self, rows: slice, logits: Tensor | None, q: Tensor, log_q: Tensor) -> None:
+        self.rows = rows
+        self.to_logits: Tensor | None = None
+        self._logits, self._q, self._log_q = logits, q, log_q
 
     @cached_property
     def q(self) -> Tensor:
         """The rows' probabilities, n x V."""
-        return torch.exp(self.log_q, out=self._space)
+        if self._logits is None:
+            return self._q
+        return torch.softmax(self._logits, -1, out=self._q)
+
+    @cached_property
+    def log_q(self) -> Tensor:
+        """The rows' log-probabilities, n x V."""
+        if self._logits is None:
+            return self._log_q
+        return torch.log_softmax(self._logits, -1, out=self._log_q)
+
+    def add(self, to_logits: Tensor) -> None:
+        """Add a term's derivative up: n x V, which becomes the chunk's."""
+        self.to_logits = to_logits if self.to_logits is None else self.to_logits.add_(to_logits)
 
 
 class Term(ABC):
@@ -141,8 +168,8 @@ class Term(ABC):
         """
 
     @abstractmethod
-    def add(self, chunk: Chunk) -> None:
-        """Add the value of some rows up, and its derivative to the chunk's."""
+    def add(self, chunk: Chunk, wanted: bool) -> None:
+        """Add the value of some rows up, and, if it is wanted, its derivative in their logits."""
 
     @abstractmethod
     def total(self) -> Tensor:
@@ -156,14 +183,14 @@ class Term(ABC):
 def evaluate(predictions: Predictions, *terms: Term) -> Tensor:
     """The sum of the terms: a scalar, in float32 or wider.
 
-    Its gradient flows into the predictions (through kept log-probabilities too: they are taken for
+    Its gradient flows into the predictions (through kept probabilities too: they are taken for
     what they are computed from) and into the inputs of the terms. It is computed at once, beside
     the value, unless gradients are switched off, and as a constant: there is one backward pass, and
     no second derivative.
     """
     others = [tensor for term in terms for tensor in term.inputs]
     total: Tensor = _Evaluation.apply(  # type: ignore[no-untyped-call]
-        predictions.log_probs,
+        predictions.kept,
         terms,
         torch.is_grad_enabled(),
         predictions.hidden,
@@ -178,7 +205,7 @@ class _Evaluation(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        log_probs: Tensor | None,
+        kept: Probabilities | None,
         terms: Sequence[Term],
         differentiable: bool,
         hidden: Tensor,
@@ -190,22 +217,18 @@ class _Evaluation(torch.autograd.Function):
             differentiable and tensor is not None and tensor.requires_grad
             for tensor in (hidden, weight, bias, *others)
         ]
-        predictions = Predictions(hidden, weight, bias, log_probs)
+        predictions = Predictions(hidden, weight, bias, kept)
         back = BackProjection(predictions, *wanted[:3])
         zero, first = hidden.new_zeros((), dtype=predictions.dtype), 3
         for term in terms:
             term.begin(zero, wanted[first : first + len(term.inputs)])
             first += len(term.inputs)
 
-        q = predictions.workspace()
-        for rows, log_q, space in predictions.log_probs_in_chunks():
-            gradient = space.zero_() if back.wanted else None
-            chunk = Chunk(rows, log_q, gradient, q[: rows.stop - rows.start])
+        for chunk in predictions.chunks():
             for term in terms:
-                term.add(chunk)
-            if gradient is not None:  # of the log-probabilities; now of the logits
-                gradient.addcmul_(chunk.q, gradient.sum(-1, keepdim=True), value=-1)
-                back.add(rows, gradient)
+                term.add(chunk, back.wanted)
+            if chunk.to_logits is not None:
+                back.add(chunk.rows, chunk.to_logits)
 
         ctx.gradients = [*back.gradients(), *(g for term in terms for g in term.gradients())]
         ctx.dtypes = [None if t is None else t.dtype for t in (hidden, weight, bias, *others)]

@@ -27,7 +27,7 @@ class TaskLoss(Term):
         """See `Term`."""
         self._total = self.nll = zero
 
-    def add(self, chunk: Chunk) -> None:
+    def add(self, chunk: Chunk, wanted: bool) -> None:
         """See `Term`."""
         targets = self._targets[chunk.rows]
         each = self._smoothing / (chunk.log_q.size(1) - 1)
@@ -37,11 +37,10 @@ class TaskLoss(Term):
         self._total = self._total + true * nll
         if each > 0:
             self._total = self._total - each * chunk.log_q.sum()
-        if chunk.gradient is not None:
-            if each > 0:
-                chunk.gradient -= each
-            share = chunk.gradient.new_full((), -true).expand_as(targets)
-            chunk.gradient.scatter_add_(1, targets, share)
+        if wanted:  # q minus what it should be
+            to_logits = chunk.q - each
+            share = to_logits.new_full((), -true).expand_as(targets)
+            chunk.add(to_logits.scatter_add_(1, targets, share))
 
     def total(self) -> Tensor:
         """See `Term`."""
@@ -61,12 +60,13 @@ class Inner(Term):
         """See `Term`."""
         self._total = zero
 
-    def add(self, chunk: Chunk) -> None:
+    def add(self, chunk: Chunk, wanted: bool) -> None:
         """See `Term`."""
         cotangent = self._cotangent[chunk.rows]
         self._total = self._total + torch.dot(cotangent.flatten(), chunk.log_q.flatten())
-        if chunk.gradient is not None:
-            chunk.gradient += cotangent
+        if wanted:
+            of_rows = cotangent.sum(-1, keepdim=True)
+            chunk.add(torch.addcmul(cotangent, chunk.q, of_rows, value=-1))
 
     def total(self) -> Tensor:
         """See `Term`."""

@@ -39,7 +39,7 @@ class RDrop:
         """Algorithm 1, one batch; see `Method.step`."""
         first = CleanBranch(game, accumulate, "differentiated")
         second = game.perturbed({}, RandomState.draw())
-        divergence = Divergence(first.log_probs, "symmetric-kl", weight)
+        divergence = Divergence(first.probabilities, "symmetric-kl", weight)
         last = game.task_loss(second, divergence)
         return Step(
             last=first.close(last),

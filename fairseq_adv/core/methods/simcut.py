@@ -69,7 +69,9 @@ class SimCut:
         masks = game.clean_masks() if shared else RandomState.draw()
 
         def l_v(keep: Mapping[Side, Tensor]) -> Tensor:
-            return evaluate(game.cut(keep, masks), Divergence(clean.log_probs, settings.divergence))
+            return evaluate(
+                game.cut(keep, masks), Divergence(clean.probabilities, settings.divergence)
+            )
 
         value = l_v(
             {

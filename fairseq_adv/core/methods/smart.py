@@ -79,8 +79,7 @@ class SMART:
         if self.proximal_weight == 0:
             last, proximal_loss = l_s.close(weight * value), None
         else:
-            reference = game.reference().keeping().log_probs
-            assert reference is not None, "they are kept"
+            reference = game.reference().probabilities()
             proximal = Divergence(reference, settings.divergence, self.proximal_weight)
             last = l_s.close(weight * value, proximal)
             proximal_loss = proximal.value
