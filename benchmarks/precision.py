@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from benchmarks.trained import Trained, load, parser
 from fairseq_adv.core import follower
+from fairseq_adv.core.predictions import evaluate
 from fairseq_adv.fairseq_game import FairseqGame
 from fairseq_adv.tasks.adversarial_training import OptimizerBackward
 from recipes.markdown import markdown_table
@@ -131,7 +132,7 @@ def gradient(
         game = FairseqGame(model, sample, criterion, autocast=precision == "amp")
         weight = criterion.weight(0)
         if weight == 0:
-            backward(game.task_loss(game.clean()))
+            backward(evaluate(game.task_loss(game.clean())))
         else:
             method.step(game, backward, weight=weight).finish(backward)
         found = torch.cat(

@@ -12,7 +12,7 @@ from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
 from fairseq_adv.core.game import Delta, Side
-from fairseq_adv.core.predictions import Predictions, Term, evaluate
+from fairseq_adv.core.predictions import Predictions
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.task_loss import TaskLoss
 from fairseq_adv.embedding_hooks import (
@@ -79,8 +79,7 @@ class FairseqGame:
         self.reference_model = reference_model
         self.memory = memory
         self.autocast = autocast
-        self.nll_loss: Tensor | None = None
-        """Of the first pass (the clean one, if there is one), without label smoothing: nats."""
+        self._first_loss: TaskLoss | None = None
 
     def clean(self, zero: Delta | None = None) -> Predictions:
         """See `Game.clean`."""
@@ -92,14 +91,22 @@ class FairseqGame:
         """See `Game.clean_masks`."""
         return self._clean_masks
 
-    def task_loss(self, predictions: Predictions, *others: Term) -> Tensor:
+    def task_loss(self, predictions: Predictions) -> TaskLoss:
         """See `Game.task_loss`."""
         targets = self.sample["target"].flatten()[self._rows]
-        term = TaskLoss(targets, self.criterion.eps)
-        total = evaluate(predictions, term, *others)
-        if self.nll_loss is None:
-            self.nll_loss = term.nll
-        return total
+        loss = TaskLoss(predictions, targets, self.criterion.eps)
+        if self._first_loss is None:
+            self._first_loss = loss
+        return loss
+
+    @property
+    def nll_loss(self) -> Tensor:
+        """Of the first pass (the clean one, if there is one), without label smoothing: nats.
+
+        Known when its task loss has been evaluated.
+        """
+        assert self._first_loss is not None, "there is always one"
+        return self._first_loss.nll
 
     def perturbed(self, delta: Delta, masks: RandomState) -> Predictions:
         """See `Game.perturbed`."""

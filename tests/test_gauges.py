@@ -56,11 +56,10 @@ def test_gain_is_the_divergence_that_delta_makes(monkeypatch: pytest.MonkeyPatch
     assert len(drawn) == 2, "one ascent step, and the leader's pass"
     torch.manual_seed(3)
     with torch.no_grad():
-        clean = game.clean().probabilities()
+        clean = game.clean()
 
         def at(delta: Any) -> torch.Tensor:
-            term = Divergence(clean, "symmetric-kl")
-            return evaluate(game.perturbed(delta, drawn[-1]), term)
+            return evaluate(Divergence(clean, game.perturbed(delta, drawn[-1]), "symmetric-kl"))
 
         with_delta, without = at(step.delta), at({s: d * 0 for s, d in step.delta.items()})
     torch.testing.assert_close(step.adv_loss, with_delta)

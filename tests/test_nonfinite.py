@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from fairseq_adv.core.divergence import Divergence
 from fairseq_adv.core.follower import Follower, State
@@ -57,12 +58,17 @@ class Faulty:
         self.monkeypatch.setattr(FairseqGame, "_pass", spoilt)
 
     def divergence(self) -> None:
-        original = Divergence.__init__
+        """Its value, and with an infinite weight its gradient."""
+        initial, begin = Divergence.__init__, Divergence.begin
 
-        def infinite(term: Divergence, given: Any, kind: Any, weights: Any = 1.0) -> None:
-            original(term, given, kind, weights * math.inf if self.now else weights)
+        def infinite(term: Divergence, *given: Any) -> None:
+            initial(term, *given[:3], math.inf if self.now else (*given, 1.0)[3])
+
+        def from_infinity(term: Divergence, zero: Tensor) -> None:
+            begin(term, zero + math.inf if self.now else zero)
 
         self.monkeypatch.setattr(Divergence, "__init__", infinite)
+        self.monkeypatch.setattr(Divergence, "begin", from_infinity)
 
     def gradient(self) -> None:
         """Of one parameter: no loss shows it."""

@@ -83,13 +83,13 @@ def test_the_gradient_is_that_of_float64(
     types = set()
     add, to_logits = Divergence.add, divergence._to_logits
 
-    def adding(term: Divergence, chunk: Any, wanted: bool) -> None:
-        types.update((term.inputs[0].dtype, chunk.log_q.dtype, chunk.q.dtype))
-        add(term, chunk, wanted)
+    def adding(term: Divergence, *chunks: Any) -> None:
+        types.update(t.dtype for chunk in chunks for t in (chunk.logits, chunk.q))
+        add(term, *chunks)
 
-    def to_logits_noted(kind: Any, given: Any, chunk: Any) -> Any:
-        types.update((given.p.dtype, given.log_p.dtype, chunk.q.dtype))
-        return to_logits(kind, given, chunk)
+    def to_logits_noted(kind: Any, *chunks: Any) -> Any:
+        types.update(t.dtype for chunk in chunks for t in (chunk.logits, chunk.q))
+        return to_logits(kind, *chunks)
 
     monkeypatch.setattr(Divergence, "add", adding)
     monkeypatch.setattr(divergence, "_to_logits", to_logits_noted)

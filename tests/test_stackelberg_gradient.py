@@ -20,6 +20,7 @@ from fairseq_adv.core.adv_objective import Regularisation
 from fairseq_adv.core.follower import RULES, Follower
 from fairseq_adv.core.methods.salt import SALT
 from fairseq_adv.core.methods.vat import VAT
+from fairseq_adv.core.predictions import evaluate
 from fairseq_adv.core.stackelberg import Ascent
 from tests import tiny
 from tests.gradients import directional_derivative, directions, distance
@@ -294,7 +295,7 @@ def test_with_radius_zero_it_is_the_plain_step_exactly(
     )
     game = tiny.game(model, sample)
     torch.manual_seed(7)
-    tiny.accumulate(game.task_loss(game.clean()))
+    tiny.accumulate(evaluate(game.task_loss(game.clean())))
     plain = [p.grad.clone() for p in model.parameters()]
     for ours, theirs in zip(gradient(method, model, sample), plain, strict=True):
         assert torch.equal(ours, theirs)

@@ -18,7 +18,7 @@ from torch import Tensor
 from fairseq_adv.core.clean_branch import CLEAN_BRANCHES, CleanBranch, CleanBranchKind
 from fairseq_adv.core.divergence import KINDS, Divergence, Kind, gradient_of_divergence
 from fairseq_adv.core.game import Accumulate, Delta, Game, InvalidSetting
-from fairseq_adv.core.predictions import Predictions, evaluate
+from fairseq_adv.core.predictions import Predictions, Term, evaluate
 from fairseq_adv.core.random_state import RandomState
 
 AdvObjective = Literal["divergence", "task-loss"]
@@ -76,15 +76,23 @@ class Regulariser(CleanBranch):
         :param weights: B, of the sentences; None: 1.
         """
         rows = 1.0 if weights is None else weights[self.game.sentences()]
-        term = Divergence(self.probabilities, self._settings.divergence, rows)
-        return evaluate(self.game.perturbed(delta, masks), term)
+        perturbed = self.game.perturbed(delta, masks)
+        return evaluate(Divergence(self.given, perturbed, self._settings.divergence, rows))
+
+    def last(
+        self, delta: Delta, masks: RandomState, weight: float, *others: Term
+    ) -> tuple[Tensor, Tensor]:
+        """The last term of the whole step, in which l_v has that weight; and l_v, detached.
+
+        :param others: terms beside it.
+        """
+        kind = self._settings.divergence
+        return self.close_with(self.game.perturbed(delta, masks), kind, weight, *others)
 
     def gradient(self, perturbed: Predictions, *, differentiable: bool) -> Tensor:
         """d l_v / d hidden states of a perturbed pass, N x C: see `gradient_of_divergence`."""
         kind = self._settings.divergence
-        return gradient_of_divergence(
-            perturbed, self.probabilities, kind, differentiable=differentiable
-        )
+        return gradient_of_divergence(self.given, perturbed, kind, differentiable=differentiable)
 
 
 class PerturbedTaskLoss:
@@ -106,7 +114,7 @@ class PerturbedTaskLoss:
         self._masks: RandomState | None = None
         self.task_loss: Tensor | float = 0.0
         if weight < 1:
-            loss = (1 - weight) * game.task_loss(game.clean())
+            loss = (1 - weight) * evaluate(game.task_loss(game.clean()))
             self.task_loss = loss.detach()
             accumulate(loss)
         if dropout_masks == "shared":
@@ -118,15 +126,16 @@ class PerturbedTaskLoss:
 
     def __call__(self, delta: Delta, masks: RandomState) -> Tensor:
         """L(x + delta): a scalar, nats."""
-        return self.game.task_loss(self.game.perturbed(delta, masks))
+        return evaluate(self.game.task_loss(self.game.perturbed(delta, masks)))
 
     def accumulate(self, loss: Tensor, leaves: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
         """See `core.game.Accumulate`."""
         return self._accumulate(loss, leaves)
 
-    def close(self, last: Tensor) -> Tensor:
-        """The last term of the whole step, from the last term of its adversarial part."""
-        return last
+    def last(self, delta: Delta, masks: RandomState, weight: float) -> tuple[Tensor, Tensor]:
+        """The last term of the whole step, which has that weight; without it, detached."""
+        value = self(delta, masks)
+        return weight * value, value.detach()
 
 
 def open_objective(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
+from fairseq_adv.core.divergence import Divergence, Kind
 from fairseq_adv.core.game import Accumulate, Game
-from fairseq_adv.core.predictions import Predictions, Probabilities, Term
-from fairseq_adv.core.task_loss import Inner
+from fairseq_adv.core.predictions import Backflow, Predictions, Term, evaluate
 
 CleanBranchKind = Literal["detached", "differentiated"]
 CLEAN_BRANCHES: tuple[CleanBranchKind, ...] = get_args(CleanBranchKind)
@@ -23,48 +23,66 @@ class CleanBranch:
     clean predictions are constants. `differentiated`: the divergence's gradient flows through
     both of its arguments. The graph of the clean pass then stays alive to the end, but is walked
     backward only once: what each term sends into the clean predictions is summed first.
-
-    `probabilities` are the clean ones; `task_loss` is detached.
     """
 
     def __init__(self, game: Game, accumulate: Accumulate, kind: CleanBranchKind) -> None:
-        predictions = game.clean().keeping()
-        assert predictions.kept is not None
         self.game = game
-        self.probabilities = predictions.kept
+        self.predictions = game.clean()
         self._accumulate = accumulate
-        self._predictions: Predictions | None = None
+        self._differentiated = kind == "differentiated"
+        self._loss = game.task_loss(self.predictions)
         self._cotangent: Tensor | None = None
-        with torch.set_grad_enabled(kind == "detached"):
-            loss = game.task_loss(predictions)
-        self.task_loss = loss.detach()
         if kind == "detached":
-            accumulate(loss)
-        else:
-            self._predictions = predictions
-            p, log_p = predictions.kept.p, predictions.kept.log_p
-            self.probabilities = Probabilities(p, log_p.detach().requires_grad_())
+            given = self.given
+            accumulate(evaluate(self._loss))
+            self.predictions = given
+
+    @cached_property
+    def given(self) -> Predictions:
+        """What perturbed predictions are compared with before the end: all clean logits, kept."""
+        given = self.predictions.keep(probabilities=True)
+        given.hidden.requires_grad_(self._differentiated)
+        return given
+
+    @property
+    def task_loss(self) -> Tensor:
+        """Of the clean pass, detached: a scalar, nats. Known after the last term."""
+        return self._loss.value
 
     @property
     def shared(self) -> tuple[Tensor, ...]:
-        """The clean log-probabilities if gradient flows into them; else nothing."""
-        return () if self._predictions is None else (self.probabilities.log_p,)
+        """The clean logits if gradient flows into them; else nothing."""
+        return (self.given.hidden,) if self._differentiated else ()
 
     def accumulate(self, loss: Tensor, leaves: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
-        """`Accumulate`, for losses that depend on `probabilities`."""
-        if self._predictions is None:
+        """`Accumulate`, for losses that depend on `given`."""
+        if not self._differentiated:
             return self._accumulate(loss, leaves)
         *gradients, cotangent = self._accumulate(loss, (*leaves, *self.shared))
         self._cotangent = cotangent if self._cotangent is None else self._cotangent.add_(cotangent)
         return tuple(gradients)
 
-    def close(self, last: Tensor, *others: Term) -> Tensor:
-        """The last term of the whole step, from the last term of its adversarial part.
-
-        :param others: terms of the clean predictions, where gradient flows into them.
-        """
-        if self._predictions is None:
+    def close(self, last: Tensor) -> Tensor:
+        """The last term of the whole step, from the last one that depends on `given`."""
+        if not self._differentiated:
             return last
         self.accumulate(last)
-        assert self._cotangent is not None, "of the last term, at least"
-        return self.game.task_loss(self._predictions, Inner(self._cotangent), *others)
+        return evaluate(*self._own_terms())
+
+    def close_with(
+        self, perturbed: Predictions, kind: Kind, weight: float, *others: Term
+    ) -> tuple[Tensor, Tensor]:
+        """The last term of the whole step, and in it the divergence without its weight, detached.
+
+        :param perturbed: whose divergence from the clean ones is the last.
+        :param others: terms beside it.
+        """
+        divergence = Divergence(self.predictions, perturbed, kind, weight)
+        own = self._own_terms() if self._differentiated else ()
+        last = evaluate(*own, divergence, *others)
+        return last, divergence.value
+
+    def _own_terms(self) -> tuple[Term, ...]:
+        if self._cotangent is None:
+            return (self._loss,)
+        return self._loss, Backflow(self.predictions, self._cotangent)

@@ -1,31 +1,34 @@
 """Divergences between two predictive distributions, in nats.
 
-Computed in float32 or wider from log-probabilities, never as log(softmax), which overflows. Where
-the two distributions are equal the derivative is zero exactly. All derivatives are written out:
-with q = softmax(z), r = log p - log q, E the mean under q and half the sum for the symmetric one,
+Computed in float32 or wider from logits, never as log(softmax), which overflows. Where the two
+distributions are equal the derivatives are zero exactly. All of them are written out. With logits
+y of p and z of q, r = log p - log q, E the mean under p or q, E_p or E_q, and half the sum for the
+symmetric one,
 
-    KL(p || q) = sum p r:              d / d log p = p r,            d / dz = q - p
-    symmetric  = sum (p - q) r / 2:    d / d log p = (p - q + p r) / 2,
-                                       d / dz      = (q - p - q (r - E r)) / 2
+    KL(p || q) = E_p r:                 d / dy = p (r - E_p r),
+                                        d / dz = q - p
+    symmetric  = sum (p - q) r / 2:     d / dy = (p - q + p (r - E_p r)) / 2,
+                                        d / dz = (q - p - q (r - E_q r)) / 2
 
-and, for a cotangent s of d / dz, with c = s - E s,
+and, for a cotangent s of d / dz, with c = s - E_q s,
 
-    KL:         d / d log p = -s p,                d / dz = q c
-    symmetric:  d / d log p = -(s p + q c) / 2,    d / dz = q (2 c - c (r - E r) + E[c r]) / 2.
+    KL:         d / dy = -p (s - E_p s),
+                d / dz = q c
+    symmetric:  d / dy = -(p (s - E_p s) + q c) / 2,
+                d / dz = q (2 c - c (r - E_q r) + E_q[c r]) / 2.
 
-Those in log p are up to multiples of p, which make no difference: log p comes out of a log-softmax.
+But for the value of KL, a constant in r makes no difference: y - z is as good.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, linalg
 from torch.autograd.function import once_differentiable
 
-from fairseq_adv.core.predictions import BackProjection, Chunk, Predictions, Probabilities, Term
+from fairseq_adv.core.predictions import BackProjection, Chunk, Predictions, Term, chunks
 
 Kind = Literal["kl", "symmetric-kl"]
 
@@ -38,95 +41,103 @@ class Divergence(Term):
     `kl` is KL(P || Q) (SALT, section 3.1, with P the clean predictions); `symmetric-kl` is
     (KL(P || Q) + KL(Q || P)) / 2, as in R-Drop and in SALT's released code.
 
-    :param given: P. Gradient flows into its `log_p` if that requires one.
+    :param given: P.
+    :param predictions: Q.
     :param kind: of divergence.
     :param weights: N, of the rows, or one for all.
     """
 
-    def __init__(self, given: Probabilities, kind: Kind, weights: Tensor | float = 1.0) -> None:
-        log_p = given.log_p
-        self.inputs = (log_p,)
-        self._given = given
+    def __init__(
+        self,
+        given: Predictions,
+        predictions: Predictions,
+        kind: Kind,
+        weights: Tensor | float = 1.0,
+    ) -> None:
+        self.of = (given, predictions)
         self._kind = kind
-        self._weights = torch.as_tensor(weights, dtype=log_p.dtype, device=log_p.device)
-        self._weights = self._weights.expand(log_p.size(0)).unsqueeze(1)
-        self.value: Tensor
-        """Without weights, after evaluation: a scalar."""
+        hidden = predictions.hidden
+        weights = torch.as_tensor(weights, dtype=predictions.dtype, device=hidden.device)
+        self._weights = weights.expand(hidden.size(0)).unsqueeze(1)
 
-    def begin(self, zero: Tensor, wanted: Sequence[bool]) -> None:
+    def begin(self, zero: Tensor) -> None:
         """See `Term`."""
-        self._total = self.value = zero
-        self._to_log_p = torch.empty_like(self._given.p) if wanted[0] else None
+        self.value = self._total = zero
 
-    def add(self, chunk: Chunk, wanted: bool) -> None:
+    def add(self, *chunks: Chunk) -> None:
         """See `Term`."""
-        p, log_p = self._given.p[chunk.rows], self._given.log_p[chunk.rows]
-        q, weight = chunk.q, self._weights[chunk.rows]
-        r = log_p - chunk.log_q
+        given, chunk = chunks
+        p, q, weight = given.q, chunk.q, self._weights[chunk.rows]
+        r = given.logits - chunk.logits  # up to a constant
         if self._kind == "kl":
-            pr = r.mul_(p)
-            self._count(weight, pr.sum(-1))
-            if self._to_log_p is not None:
-                torch.mul(pr, weight, out=self._to_log_p[chunk.rows])
-            if wanted:
+            (y_top, p_top), (z_top, q_top) = given.top, chunk.top
+            # For small divergences nothing larger than they are must be rounded.
+            mean = linalg.vecdot(p, r.sub_(y_top - z_top)).unsqueeze(1)
+            self._count(weight, mean + (p_top / q_top).log())
+            if chunk.wanted:
                 chunk.add((q - p).mul_(weight))
+            if given.wanted:
+                given.add(r.sub_(mean).mul_(p).mul_(weight))
             return
         difference = p - q
-        self._count(weight, 0.5 * linalg.vecdot(difference, r))
-        if self._to_log_p is not None:
-            to_log_p = torch.addcmul(difference, p, r, out=self._to_log_p[chunk.rows])
-            to_log_p.mul_(0.5 * weight)
-        if wanted:
-            r.sub_(linalg.vecdot(q, r).unsqueeze(1))
+        r.sub_(linalg.vecdot(q, r).unsqueeze(1))
+        mean = linalg.vecdot(difference, r).unsqueeze(1)  # under p, now that it is 0 under q
+        self._count(weight, 0.5 * mean)
+        if given.wanted:
+            given.add(torch.addcmul(difference, p, r - mean).mul_(0.5 * weight))
+        if chunk.wanted:
             chunk.add(difference.addcmul_(q, r).mul_(-0.5 * weight))
 
     def _count(self, weight: Tensor, rows: Tensor) -> None:
         self.value = self.value + rows.sum()
-        self._total = self._total + torch.dot(weight.squeeze(1), rows)
+        self._total = self._total + (weight * rows).sum()
 
     def total(self) -> Tensor:
         """See `Term`."""
         return self._total
 
-    def gradients(self) -> Sequence[Tensor | None]:
-        """See `Term`."""
-        return (self._to_log_p,)
-
 
 def gradient_of_divergence(
-    predictions: Predictions, given: Probabilities, kind: Kind, *, differentiable: bool
+    given: Predictions, predictions: Predictions, kind: Kind, *, differentiable: bool
 ) -> Tensor:
-    """The derivative of the divergence from P in the hidden states of predictions, N x C.
+    """The derivative of the divergence in the hidden states of predictions, N x C.
 
     In float32 or wider. Nothing goes back through the projection's weight.
 
-    :param given: P.
-    :param differentiable: in the predictions and in `given.log_p`; Q's probabilities are kept for
-        that.
+    :param given: P, which has no projection.
+    :param predictions: Q.
+    :param differentiable: in both; Q's logits are kept for that.
     """
     if not differentiable:
-        return _to_hidden(predictions, given, kind)
+        return _to_hidden(given, predictions, kind)
+    predictions.keep(probabilities=False)
     result: Tensor = _Gradient.apply(  # type: ignore[no-untyped-call]
-        kind, given.p, predictions.hidden, predictions.weight, predictions.bias, given.log_p
+        kind,
+        given.q,
+        predictions.logits,
+        predictions.hidden,
+        predictions.weight,
+        predictions.bias,
+        given.hidden,
     )
     return result
 
 
 @torch.no_grad()
-def _to_hidden(predictions: Predictions, given: Probabilities, kind: Kind) -> Tensor:
-    back = BackProjection(predictions, hidden=True, weight=False, bias=False)
-    assert back.hidden is not None, "asked for"
-    for chunk in predictions.chunks():
-        back.add(chunk.rows, _to_logits(kind, given, chunk))
-    return back.hidden
+def _to_hidden(given: Predictions, predictions: Predictions, kind: Kind) -> Tensor:
+    hidden = torch.zeros_like(predictions.hidden, dtype=predictions.dtype)
+    back = BackProjection(predictions, {id(predictions.hidden): hidden})
+    for p, q in chunks((given, predictions)):
+        back.add(q.rows, _to_logits(kind, p, q))
+    return hidden
 
 
-def _to_logits(kind: Kind, given: Probabilities, chunk: Chunk) -> Tensor:
+def _to_logits(kind: Kind, given: Chunk, chunk: Chunk) -> Tensor:
     """d / dz, n x V."""
-    p, q = given.p[chunk.rows], chunk.q
+    p, q = given.q, chunk.q
     if kind == "kl":
         return q - p
-    r = given.log_p[chunk.rows] - chunk.log_q
+    r = given.logits - chunk.logits
     r.sub_(linalg.vecdot(q, r).unsqueeze(1))
     return (p - q).addcmul_(q, r).mul_(-0.5)
 
@@ -136,47 +147,48 @@ class _Gradient(torch.autograd.Function):
     def forward(
         ctx: Any,
         kind: Kind,
-        p: Tensor,
+        given_q: Tensor | None,
+        logits: Tensor,
         hidden: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        log_p: Tensor,
+        given_logits: Tensor,
     ) -> Tensor:
-        predictions = Predictions(hidden, weight, bias).keeping()
-        kept = predictions.kept
-        assert kept is not None, "just computed"
         ctx.kind = kind
-        ctx.save_for_backward(hidden, weight, bias, p, log_p, kept.p, kept.log_p)
-        return _to_hidden(predictions, Probabilities(p, log_p), kind)
+        ctx.save_for_backward(given_q, logits, hidden, weight, bias, given_logits)
+        given = Predictions(given_logits, q=given_q)
+        return _to_hidden(given, Predictions(hidden, weight, bias, logits), kind)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, all_p, all_log_p, q, log_q = ctx.saved_tensors
-        given = Probabilities(all_p, all_log_p)
-        predictions = Predictions(hidden, weight, bias, Probabilities(q, log_q))
-        back = BackProjection(predictions, *ctx.needs_input_grad[2:5])
-        to_log_p = torch.empty_like(all_p) if ctx.needs_input_grad[5] else None
+        given_q, logits, *saved = ctx.saved_tensors
+        hidden, weight, bias, given_logits = saved
+        predictions = Predictions(hidden, weight, bias, logits)
+        given = Predictions(given_logits, q=given_q)
+        gradients = {
+            id(t): torch.zeros_like(t, dtype=predictions.dtype)
+            for t, wanted in zip(saved, ctx.needs_input_grad[3:], strict=True)
+            if wanted
+        }
+        back, to_given = BackProjection(predictions, gradients), BackProjection(given, gradients)
         space = predictions.workspace()
-        for chunk in predictions.chunks():
-            rows, p, q = chunk.rows, all_p[chunk.rows], chunk.q
-            s = predictions.project(grad, rows, space, linear=True)
-            c = s - linalg.vecdot(q, s).unsqueeze(1)
-            qc = c.mul_(q)
+        for p_chunk, chunk in chunks((given, predictions)):
+            rows, p, q = chunk.rows, p_chunk.q, chunk.q
+            s = predictions.project(grad, rows, space[: q.size(0)], linear=True)
+            qc = (s - linalg.vecdot(q, s).unsqueeze(1)).mul_(q)
+            if to_given.wanted:
+                again = (s - linalg.vecdot(p, s).unsqueeze(1)).mul_(p).neg_()
+                to_given.add(rows, again if ctx.kind == "kl" else again.sub_(qc).mul_(0.5))
             if ctx.kind == "kl":
-                if to_log_p is not None:
-                    torch.mul(s, p, out=to_log_p[rows]).neg_()
                 again = qc
             else:
-                if to_log_p is not None:
-                    torch.addcmul(qc, s, p, out=to_log_p[rows]).mul_(-0.5)
-                r = all_log_p[rows] - chunk.log_q
+                r = p_chunk.logits - chunk.logits
                 covariance = linalg.vecdot(qc, r).unsqueeze(1)
                 mean = linalg.vecdot(q, r).unsqueeze(1)
                 again = qc.mul_(r.mul_(-0.5).add_(1 + 0.5 * mean)).addcmul_(q, 0.5 * covariance)
             back.add(rows, again)
-            back.add_weight(rows, _to_logits(ctx.kind, given, chunk), grad)
-        dtypes = (None if t is None else t.dtype for t in (hidden, weight, bias))
-        pairs = zip(back.gradients(), dtypes, strict=True)
-        gradients = (None if g is None else g.to(dtype) for g, dtype in pairs)
-        return None, None, *gradients, to_log_p
+            back.add_weight(rows, _to_logits(ctx.kind, p_chunk, chunk), grad)
+        found = (None if t is None else gradients.get(id(t)) for t in saved)
+        pairs = zip(found, saved, strict=True)
+        return None, None, None, *(None if g is None else g.to(t.dtype) for g, t in pairs)

@@ -46,8 +46,8 @@ class Game(Protocol):
     def clean_masks(self) -> RandomState:
         """The random state that gives a pass the same dropout masks as `clean` had."""
 
-    def task_loss(self, predictions: Predictions, *others: Term) -> Tensor:
-        """Label-smoothed cross-entropy, plus other terms of the same predictions."""
+    def task_loss(self, predictions: Predictions) -> Term:
+        """Label-smoothed cross-entropy, to be evaluated."""
 
     def perturbed(self, delta: Delta, masks: RandomState) -> Predictions:
         """The pass with delta added to the word embeddings, dropout drawn from masks."""

@@ -31,6 +31,7 @@ import torch
 from fairseq_adv.core.adv_objective import DropoutMasks
 from fairseq_adv.core.follower import Follower, as_leaves
 from fairseq_adv.core.game import Accumulate, Game, Step
+from fairseq_adv.core.predictions import evaluate
 from fairseq_adv.core.random_state import RandomState
 
 
@@ -56,17 +57,18 @@ class Adv:
         """One batch; see `Method.step`."""
         zero, state = self.follower.start(game)
         leaf = as_leaves(zero)
-        clean = game.task_loss(game.clean(leaf))
+        clean = evaluate(game.task_loss(game.clean(leaf)))
         a = dict(zip(leaf, accumulate(clean, tuple(leaf.values())), strict=True))
         r, _ = self.follower.move(game, zero, a, state)
 
         shared = self.dropout_masks == "shared"
         masks = game.clean_masks() if shared else RandomState.draw()
-        value = game.task_loss(game.perturbed(r, masks))
+        value = evaluate(game.task_loss(game.perturbed(r, masks)))
         gain = None
         if gauges:
             with torch.no_grad():
-                gain = value.detach() - game.task_loss(game.perturbed(zero, masks))
+                without = game.task_loss(game.perturbed(zero, masks))
+                gain = value.detach() - evaluate(without)
         return Step(
             last=weight * value,
             adv_loss=value.detach(),

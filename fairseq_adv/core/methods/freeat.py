@@ -72,16 +72,16 @@ class FreeAT:
         delta = game.recall() or delta
         leaf = as_leaves(delta)
         masks = loss.masks()
-        value = loss(leaf, masks)
+        last, value = loss.last(leaf, masks, weight)
 
         def move(g_adv: tuple[Tensor, ...]) -> None:
             gradient: Delta = {side: g / weight for side, g in zip(leaf, g_adv, strict=True)}
             game.remember(self.follower.move(game, delta, gradient, state)[0])
 
         return Step(
-            last=loss.close(weight * value),
-            adv_loss=value.detach(),
-            objective=loss.task_loss + weight * value.detach(),
+            last=last,
+            adv_loss=value,
+            objective=loss.task_loss + weight * value,
             delta=delta,
             adv_gain=gain(loss, value, delta, masks) if gauges else None,
             leaves=tuple(leaf.values()),

@@ -74,11 +74,11 @@ class FreeLB:
             delta, state = self.follower.move(game, delta, gradient, state)
             values.append(value.detach())
         masks = loss.masks()
-        value = loss(delta, masks)
-        values.append(value.detach())
+        last, value = loss.last(delta, masks, share)
+        values.append(value)
         mean = sum(values[1:], values[0]) / len(values)
         return Step(
-            last=loss.close(share * value),
+            last=last,
             adv_loss=mean,
             objective=loss.task_loss + weight * mean,
             delta=delta,

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fairseq_adv.core.clean_branch import CleanBranch
 from fairseq_adv.core.divergence import Divergence
 from fairseq_adv.core.game import Accumulate, Game, Step
+from fairseq_adv.core.predictions import evaluate
 from fairseq_adv.core.random_state import RandomState
 
 
@@ -37,14 +37,13 @@ class RDrop:
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
         """Algorithm 1, one batch; see `Method.step`."""
-        first = CleanBranch(game, accumulate, "differentiated")
-        second = game.perturbed({}, RandomState.draw())
-        divergence = Divergence(first.probabilities, "symmetric-kl", weight)
-        last = game.task_loss(second, divergence)
+        first, second = game.clean(), game.perturbed({}, RandomState.draw())
+        divergence = Divergence(first, second, "symmetric-kl", weight)
+        last = evaluate(game.task_loss(first), game.task_loss(second), divergence)
         return Step(
-            last=first.close(last),
+            last=last,
             adv_loss=divergence.value,
-            objective=first.task_loss + last.detach(),
+            objective=last.detach(),
             delta={},
             task_losses=2,
         )

@@ -19,11 +19,9 @@ Bi-SimCut is SimCut twice: on both translation directions at once, then on the o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from fairseq_adv.core.adv_objective import Regularisation
 from fairseq_adv.core.clean_branch import CleanBranch
@@ -68,25 +66,20 @@ class SimCut:
         shared = settings.dropout_masks == "shared"
         masks = game.clean_masks() if shared else RandomState.draw()
 
-        def l_v(keep: Mapping[Side, Tensor]) -> Tensor:
-            return evaluate(
-                game.cut(keep, masks), Divergence(clean.probabilities, settings.divergence)
-            )
-
-        value = l_v(
-            {
-                side: kept_words(game.non_pad(side), self.cutoff_rate, _SPARED[side])
-                for side in sides_of(self.perturb)
-            }
-        )
+        keep = {
+            side: kept_words(game.non_pad(side), self.cutoff_rate, _SPARED[side])
+            for side in sides_of(self.perturb)
+        }
+        last, value = clean.close_with(game.cut(keep, masks), settings.divergence, weight)
         gain = None
         if gauges:
             with torch.no_grad():
-                gain = value.detach() - l_v({})
+                whole = Divergence(clean.given, game.cut({}, masks), settings.divergence)
+                gain = value - evaluate(whole)
         return Step(
-            last=clean.close(weight * value),
-            adv_loss=value.detach(),
-            objective=clean.task_loss + weight * value.detach(),
+            last=last,
+            adv_loss=value,
+            objective=clean.task_loss + weight * value,
             delta={},
             adv_gain=gain,
         )

@@ -73,22 +73,19 @@ class SMART:
         for _ in range(self.follower.ascent_steps):
             ascent.climb(l_s.masks())
         masks = l_s.masks()
-        value = l_s(ascent.delta, masks)
-        adv_gain = gain(l_s, value, ascent.delta, masks) if gauges else None
-        objective = l_s.task_loss + weight * value.detach()
-        if self.proximal_weight == 0:
-            last, proximal_loss = l_s.close(weight * value), None
-        else:
-            reference = game.reference().probabilities()
-            proximal = Divergence(reference, settings.divergence, self.proximal_weight)
-            last = l_s.close(weight * value, proximal)
-            proximal_loss = proximal.value
-            objective = objective + self.proximal_weight * proximal_loss
+        proximal: list[Divergence] = []
+        if self.proximal_weight > 0:
+            reference, kind = game.reference(), settings.divergence
+            proximal = [Divergence(reference, l_s.predictions, kind, self.proximal_weight)]
+        last, value = l_s.last(ascent.delta, masks, weight, *proximal)
+        objective = l_s.task_loss + weight * value
+        for term in proximal:
+            objective = objective + self.proximal_weight * term.value
         return Step(
             last=last,
-            adv_loss=value.detach(),
+            adv_loss=value,
             objective=objective,
             delta=ascent.delta,
-            adv_gain=adv_gain,
-            proximal_loss=proximal_loss,
+            adv_gain=gain(l_s, value, ascent.delta, masks) if gauges else None,
+            proximal_loss=proximal[0].value if proximal else None,
         )

@@ -51,11 +51,11 @@ class VAT:
         for _ in range(self.follower.ascent_steps):
             ascent.climb(l_v.masks())
         masks = l_v.masks()
-        value = l_v(ascent.delta, masks)
+        last, value = l_v.last(ascent.delta, masks, weight)
         return Step(
-            last=l_v.close(weight * value),
-            adv_loss=value.detach(),
-            objective=l_v.task_loss + weight * value.detach(),
+            last=last,
+            adv_loss=value,
+            objective=l_v.task_loss + weight * value,
             delta=ascent.delta,
             adv_gain=gain(l_v, value, ascent.delta, masks) if gauges else None,
         )
