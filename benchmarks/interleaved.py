@@ -11,6 +11,7 @@ import gc
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import nlargest
 from typing import Any
 
 import torch
@@ -62,6 +63,8 @@ class Contender:
         return Training(settings, 1, batches, clock, None if self.own_model else sharing)
 
 
+_CHOICE = 3
+"""So many times the batches that are measured on are loaded, to choose from."""
 PLAIN_PASSES = 3
 """A forward pass counts as 1 and a backward pass as 2."""
 PLAIN = Contender(
@@ -152,11 +155,26 @@ def all_trainings(
     :param words: the options that all have.
     """
     torch.set_num_threads(max(setup.threads))
-    plain = PLAIN.training(words, batches, setup.clock)
-    others = {c.name: c.training(words, batches, setup.clock, plain) for c in contenders}
+    loaded = batches * _CHOICE
+    plain = PLAIN.training(words, loaded, setup.clock)
+    others = {c.name: c.training(words, loaded, setup.clock, plain) for c in contenders}
+    keep_fullest((plain, *others.values()), batches)
     for training in (plain, *others.values()):
         update_seconds(training, 0)
     return plain, others
+
+
+def keep_fullest(trainings: Sequence[Training], number: int) -> None:
+    """Leave each training the batches with the most target words, the same ones.
+
+    Some have little but padding in their targets, which plain training projects as well and ours do
+    not: the ratio is then no longer one of passes.
+    """
+    words = [sum(batch["ntokens"] for batch in group) for group in trainings[0].groups]
+    chosen = sorted(nlargest(number, range(len(words)), key=words.__getitem__))
+    for training in trainings:
+        n, groups = training.replays, training.groups
+        training.groups = [group for i in chosen for group in groups[i * n : (i + 1) * n]]
 
 
 def take_turns(

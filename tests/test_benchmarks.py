@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import __main__ as command
 from benchmarks import data, interval, memory, release, scaling, startup, tokens, update
-from benchmarks.interleaved import Contender, Times, all_trainings, take_turns
+from benchmarks.interleaved import Contender, Times, all_trainings, keep_fullest, take_turns
 from benchmarks.models import Model, Setup
 from benchmarks.rows import Row, draw_bars, draw_lines, table, write
 from recipes.errors import RecipeError
@@ -147,6 +147,19 @@ def test_contenders_take_turns_with_plain_updates_on_the_same_batch() -> None:
     assert times["x"].ratios == [1.5, 1.5]
     assert times["y"].ratios == [2.5, 2.5]  # an update's, the mean of two
     assert times["replayed"].ratios == [1.0, 1.0]
+
+
+def test_the_fullest_batches_are_kept_for_all_the_same() -> None:
+    groups = [[{"ntokens": n}] for n in (5, 9, 1, 7)]
+    replayed = [group for group in groups for _ in range(2)]
+    clock = SimpleNamespace(now=0.0)
+    plain, other = fake([], "a", 1.0, clock, groups=groups), fake([], "b", 1.0, clock)
+    other.groups, other.replays = replayed, 2
+    keep_fullest((plain, other), 2)
+    assert plain.groups == [groups[1], groups[3]]
+    assert other.groups == [groups[1], groups[1], groups[3], groups[3]]
+    keep_fullest((plain, other), 100)
+    assert len(plain.groups) == 2, "there are no more"
 
 
 def test_contenders_share_a_model_and_its_optimizer(setup: Setup) -> None:
