@@ -1,8 +1,7 @@
-"""The benchmarks: counts against counted operations, turns, rows, and the release's algorithm."""
+"""The benchmarks: turns, rows, and the command."""
 
 from __future__ import annotations
 
-import copy
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -13,9 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import __main__ as command
 from benchmarks import data, interval, memory, release, scaling, startup, tokens, update
@@ -23,8 +19,7 @@ from benchmarks.interleaved import Contender, Times, all_trainings, keep_fullest
 from benchmarks.models import Model, Setup
 from benchmarks.rows import Row, draw_bars, draw_lines, table, write
 from recipes.errors import RecipeError
-from tests import tiny
-from tests.gradients import distance
+from tests.test_benchmark_release import needs_higher
 from tests.test_comparison_costs import Ticks
 
 TINY = Model(
@@ -37,11 +32,6 @@ TINY = Model(
     rounds=1,
 )
 FIELDS = {"name", "model", "threads", "ratio"}
-
-needs_higher = pytest.mark.skipif(
-    not release.registered(),
-    reason="needs the package higher: pip install -r benchmarks/requirements.txt",
-)
 
 
 @pytest.fixture
@@ -59,63 +49,6 @@ def setup(toy_data: Path, tmp_path: Path) -> Iterator[Setup]:
         clock=Ticks(),
     )
     torch.set_num_threads(threads)
-
-
-# ---- Floors
-
-
-COUNTED = {
-    c.name: c
-    for c in (
-        *update.CONTENDERS,
-        *interval.CONTENDERS,
-        *(game for games in scaling.STEPS.values() for game in games),
-        *((release.RELEASE,) if release.registered() else ()),
-    )
-}
-WIDE = replace(
-    TINY, options=f"{TINY.options} --encoder-ffn-embed-dim 512 --decoder-ffn-embed-dim 512"
-)
-"""Its attention, products of two activations, counts for little beside those with parameters."""
-
-
-@pytest.fixture(scope="module")
-def operations(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    """Floating-point operations of matrix products in an update, the mean from game to game."""
-    out = tmp_path_factory.mktemp("operations")
-    setup = Setup(toy_data.parent, (WIDE,), (1,), 1, quick=False, cuda=False, out=out)
-    found = {}
-    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels are counted otherwise
-        contenders = list(COUNTED.values())
-        plain, trainings = all_trainings(setup, contenders, setup.options(WIDE), 1)
-        for name, training in {"plain": plain, **trainings}.items():
-            with FlopCounterMode(display=False) as counter:
-                for _ in range(training.period):
-                    training.update(training.groups[0])
-            found[name] = counter.get_total_flops() / training.period
-    return found
-
-
-@pytest.mark.parametrize("name", COUNTED)
-def test_a_floor_is_what_a_counter_of_operations_counts(
-    operations: dict[str, float], name: str
-) -> None:
-    measured = operations[name] / operations["plain"]
-    assert COUNTED[name].floor == pytest.approx(measured, rel=0.01)
-
-
-def test_floors_are_what_the_passes_of_each_method_add_up_to() -> None:
-    floors = {contender.name: contender.floor for contender in update.CONTENDERS}
-    assert floors["freeat"] == 1
-    assert floors["adv"] == floors["rdrop"] == floors["simcut"] == 2
-    assert floors["vat, K = 1"] == floors["smart, K = 1, no proximal term"] == 8 / 3
-    assert floors["smart, K = 1"] == floors["freelb, K = 3, task loss"] == 3
-    assert floors["freelb, K = 3, divergence"] == 4
-    assert floors["salt, exact"] == floors["salt, one-sided"] == 4
-    assert floors["salt, central"] == 14 / 3
-    assert floors["salt, every 4th update"] == (3 + 4) / 4
-    assert [contender.floor for contender in interval.CONTENDERS] == [4, 5 / 2, 7 / 4, 11 / 8]
-    assert release.RELEASE.floor == 16 / 3
 
 
 # ---- Turns
@@ -409,95 +342,3 @@ def test_without_a_gpu_it_says_so(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RecipeError, match=r"^--cuda: torch sees no GPU on this machine$"):
         call("--cuda")
-
-
-# ---- The release's algorithm
-
-
-def naive_release(
-    model: Any, sample: dict[str, Any], start: list[Tensor], eta: float, epsilon: float
-) -> tuple[list[Tensor], list[Tensor]]:
-    """The two gradients that it adds up: through the step of ascent, and of the loss at the start.
-
-    With hooks and `torch.autograd.grad`, one row of logits at a time.
-    """
-    parameters = list(model.parameters())
-    target = sample["target"]
-
-    def logits(delta: list[Tensor] | None) -> Tensor:
-        hooks = []
-        if delta is not None:
-            for part, d in zip((model.encoder, model.decoder), delta, strict=True):
-                add = lambda _, __, out, d=d: out + d  # noqa: E731
-                hooks.append(part.embed_tokens.register_forward_hook(add))
-        result: Tensor = model(**sample["net_input"])[0]
-        for hook in hooks:
-            hook.remove()
-        return result
-
-    def divergence(of: Tensor) -> Tensor:
-        total = of.new_zeros(())
-        for b in range(target.size(0)):
-            for t in range(target.size(1)):
-                if target[b, t] == model.decoder.padding_idx:
-                    continue
-                p, q = clean[b, t].softmax(-1).detach(), of[b, t].softmax(-1)
-                total = total + ((p * (p / q).log()).sum() + (q * (q / p).log()).sum()) / 2
-        return total
-
-    clean = logits(None)
-    delta = [d.clone().requires_grad_() for d in start]
-    ascent = torch.autograd.grad(divergence(logits(delta)), delta, create_graph=True)
-    moved = [d + eta * g for d, g in zip(delta, ascent, strict=True)]
-    unrolled = torch.autograd.grad(divergence(logits(moved)), parameters)
-    projected = []
-    for d in start:
-        norms = d.flatten(1).norm(dim=1) + 1e-7  # as torch.renorm has it
-        projected.append(d * (epsilon / norms).clamp(max=1.0).view(-1, 1, 1))
-    log_p = clean.log_softmax(-1)
-    task_loss = sum(
-        -log_p[b, t, target[b, t]]
-        for b in range(target.size(0))
-        for t in range(target.size(1))
-        if target[b, t] != model.decoder.padding_idx
-    )
-    leader = torch.autograd.grad(task_loss + divergence(logits(projected)), parameters)
-    return list(unrolled), list(leader)
-
-
-@needs_higher
-def test_the_release_s_gradient_is_what_its_algorithm_says() -> None:
-    """In float64 without dropout, where each of its two parts matters, and the unrolling too."""
-    from benchmarks.higher_salt import Settings, make_perturbable, perturbed_loss
-
-    settings = Settings(init_std=0.3, ascent_step_size=0.2, epsilon=0.9)
-    sample = tiny.batch()
-    with tiny.float64_throughout(), sdpa_kernel(SDPBackend.MATH):
-        model = tiny.shared_transformer().double()
-        plain = copy.deepcopy(model)
-        own = torch.nn.Embedding(*plain.decoder.embed_tokens.weight.shape, padding_idx=1)
-        own.weight = plain.decoder.embed_tokens.weight
-        plain.encoder.embed_tokens = own  # a module of its own, for hooks, with the same words
-        make_perturbable(model)
-        for parameter in model.parameters():  # of a batch before, which is lost
-            parameter.grad = torch.full_like(parameter, 7.0)
-        torch.manual_seed(4)
-        start = [
-            torch.empty(*sample["net_input"][name].shape, 8, dtype=torch.float64).normal_(0, 0.3)
-            for name in ("src_tokens", "prev_output_tokens")
-        ]
-        torch.manual_seed(4)
-        clean = model(**sample["net_input"])[0]
-        target = sample["target"]
-        task_loss = torch.nn.functional.cross_entropy(
-            clean.transpose(1, 2), target, ignore_index=1, reduction="sum"
-        )
-        (task_loss + perturbed_loss(model, sample, clean, settings)).backward()
-        unrolled, leader = naive_release(plain, sample, start, 0.2, 0.9)
-        frozen, _ = naive_release(plain, sample, start, 0.0, 0.9)
-    ours = [parameter.grad for parameter in model.parameters()]
-    expected = [a + b for a, b in zip(unrolled, leader, strict=True)]
-    assert distance(ours, expected) < 1e-12
-    assert distance(ours, leader) > 0.01
-    assert distance([a + b for a, b in zip(frozen, leader, strict=True)], expected) > 0.01
-    assert all(part.embed_tokens.perturbation is None for part in (model.encoder, model.decoder))

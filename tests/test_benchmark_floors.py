@@ -1,0 +1,72 @@
+"""The floors of the benchmarks, counts of passes, against counted operations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import interval, release, scaling, update
+from benchmarks.interleaved import all_trainings
+from benchmarks.models import Model, Setup
+
+COUNTED = {
+    c.name: c
+    for c in (
+        *update.CONTENDERS,
+        *interval.CONTENDERS,
+        *(game for games in scaling.STEPS.values() for game in games),
+        *((release.RELEASE,) if release.registered() else ()),
+    )
+}
+WIDE = Model(
+    "wide",
+    "--encoder-layers 1 --decoder-layers 1 --encoder-embed-dim 16 --decoder-embed-dim 16"
+    " --encoder-ffn-embed-dim 512 --decoder-ffn-embed-dim 512"
+    " --encoder-attention-heads 2 --decoder-attention-heads 2 --dropout 0.1",
+    max_tokens=60,
+    gpu_tokens=60,
+    rounds=1,
+)
+"""Its attention, products of two activations, counts for little beside those with parameters."""
+
+
+@pytest.fixture(scope="module")
+def operations(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """Floating-point operations of matrix products in an update, the mean from game to game."""
+    out = tmp_path_factory.mktemp("operations")
+    setup = Setup(toy_data.parent, (WIDE,), (1,), 1, quick=False, cuda=False, out=out)
+    found = {}
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels are counted otherwise
+        contenders = list(COUNTED.values())
+        plain, trainings = all_trainings(setup, contenders, setup.options(WIDE), 1)
+        for name, training in {"plain": plain, **trainings}.items():
+            with FlopCounterMode(display=False) as counter:
+                for _ in range(training.period):
+                    training.update(training.groups[0])
+            found[name] = counter.get_total_flops() / training.period
+    return found
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_floor_is_what_a_counter_of_operations_counts(
+    operations: dict[str, float], name: str
+) -> None:
+    measured = operations[name] / operations["plain"]
+    assert COUNTED[name].floor == pytest.approx(measured, rel=0.01)
+
+
+def test_floors_are_what_the_passes_of_each_method_add_up_to() -> None:
+    floors = {contender.name: contender.floor for contender in update.CONTENDERS}
+    assert floors["freeat"] == 1
+    assert floors["adv"] == floors["rdrop"] == floors["simcut"] == 2
+    assert floors["vat, K = 1"] == floors["smart, K = 1, no proximal term"] == 8 / 3
+    assert floors["smart, K = 1"] == floors["freelb, K = 3, task loss"] == 3
+    assert floors["freelb, K = 3, divergence"] == 4
+    assert floors["salt, exact"] == floors["salt, one-sided"] == 4
+    assert floors["salt, central"] == 14 / 3
+    assert floors["salt, every 4th update"] == (3 + 4) / 4
+    assert [contender.floor for contender in interval.CONTENDERS] == [4, 5 / 2, 7 / 4, 11 / 8]
+    assert release.RELEASE.floor == 16 / 3
