@@ -133,7 +133,8 @@ def test_as_many_parts_as_graphs_if_they_are_large_enough(
     assert parts("freelb", adv_objective="divergence") == 2
     assert parts("salt") == 4
     assert parts("salt", clean_branch="detached") == 3
-    assert parts("salt", unroll_method="one-sided") == 2
+    assert parts("salt", unroll_method="one-sided") == 3
+    assert parts("salt", unroll_method="central") == 2
     monkeypatch.setattr("fairseq_adv.criterions.adversarial.LEAST_PART", 9)
     assert parts("salt") == 2
     assert parts("salt", adv_parts=7) == 7

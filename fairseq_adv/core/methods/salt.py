@@ -37,6 +37,10 @@ from fairseq_adv.core.game import Accumulate, Game, InvalidSetting, Step
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.stackelberg import UNROLL_METHODS, Ascent, Unrolled, UnrollMethod
 
+_KEPT: dict[UnrollMethod, int] = {"exact": 2, "one-sided": 1, "central": 0}
+"""What is kept of the ascent, in graphs: one for second derivatives is, as measured, like three; a
+one-sided difference has the parameters' gradients."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SALT:
@@ -68,8 +72,7 @@ class SALT:
     @property
     def graphs(self) -> int:
         """See `Method.graphs`."""
-        # Measured: the ascent's graph, kept for its second derivatives, is like three.
-        return self.regularisation.graphs + (2 if self.unroll_method == "exact" else 0)
+        return self.regularisation.graphs + _KEPT[self.unroll_method]
 
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
