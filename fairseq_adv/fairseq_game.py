@@ -126,7 +126,9 @@ class FairseqGame:
         assert self.reference_model is not None, "the criterion asks for it where it is needed"
         self.reference_model.eval()
         with torch.no_grad():
-            return self._pass(self.reference_model)
+            found = self._pass(self.reference_model)
+        weight, bias = (None if t is None else t.detach() for t in (found.weight, found.bias))
+        return Predictions(found.hidden, weight, bias)
 
     def recall(self) -> Delta | None:
         """See `Game.recall`."""

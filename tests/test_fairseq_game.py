@@ -54,6 +54,15 @@ def test_predictions_are_fairseqs(build: Any) -> None:
     torch.testing.assert_close(predictions.hidden, expected)
 
 
+@pytest.mark.parametrize("build", MODELS)
+def test_the_reference_s_predictions_are_constants(build: Any) -> None:
+    reference, sample = build(), tiny.batch()
+    game = FairseqGame(build(), sample, tiny.criterion("smart"), reference_model=reference)
+    predictions = game.reference()
+    assert not evaluate(game.task_loss(predictions)).requires_grad
+    assert any(p.requires_grad for p in reference.parameters()), "of itself it is no constant"
+
+
 def test_transformers_and_lstms_end_with_hidden_states() -> None:
     """And those whose last step is another than the usual projection, with logits."""
 
