@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from fairseq_adv.parts import parts_of
+from fairseq_adv.core.predictions import Predictions
+from fairseq_adv.fairseq_game import FairseqGame
+from fairseq_adv.parts import graph_size, parts_of
 from tests import tiny
 from tests.gradients import distance
 from tests.method_table import (  # noqa: F401  (a fixture)
@@ -115,19 +118,42 @@ def test_games_on_parts_are_the_game_on_all(
             assert float(found_log[key]) == pytest.approx(float(value), rel=1e-8), key
 
 
-def test_as_many_parts_as_graphs_if_they_are_large_enough(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@every_method
+def test_a_part_leaves_nothing_to_the_next(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the game nor what was predicted in it, with all logits that are kept."""
+    alive: list[weakref.ref[Any]] = []
+    run, games = FairseqGame._pass, 0
+
+    def counted(game: FairseqGame, *args: Any, **more: Any) -> Predictions:
+        nonlocal games
+        if game not in [reference() for reference in alive]:
+            assert not any(reference() for reference in alive)
+            alive[:] = [weakref.ref(game)]
+            games += 1
+        found = run(game, *args, **more)
+        alive.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(FairseqGame, "_pass", counted)
+    match = Match(row, tiny.transformer, adv_parts=3)
+    reference = {"reference_model": match.reference}
+    match.criterion.play(match.model, tiny.batch(LENGTHS), 1, tiny.accumulate, **reference)
+    assert games == 3
+
+
+def test_parts_bring_a_game_near_a_plain_update(monkeypatch: pytest.MonkeyPatch) -> None:
     sample = tiny.batch(LENGTHS)  # 25 target tokens
+    model = tiny.transformer()
 
     def parts(name: str, **options: Any) -> int:
         criterion = tiny.criterion(name, **options)
-        return criterion._parts(sample, criterion.method)
+        return criterion._parts(model, sample, criterion.method)
 
-    assert parts("rdrop") == 1
-    monkeypatch.setattr("fairseq_adv.criterions.adversarial.LEAST_PART", 5)
+    assert parts("rdrop") == 1  # of so few tokens
+    monkeypatch.setattr("fairseq_adv.parts.LEAST_PART", 5)
+    monkeypatch.setattr("fairseq_adv.parts.graph_size", lambda model, words: 1000 * words)
     assert parts("adv") == parts("vat") == 1
-    assert parts("vat", clean_branch="differentiated") == parts("rdrop") == 2
+    assert parts("vat", clean_branch="differentiated") == parts("rdrop") == parts("smart") == 2
     assert parts("simcut", clean_branch="detached") == 1
     assert parts("freelb", adv_objective="task-loss") == 1
     assert parts("freelb", adv_objective="divergence") == 2
@@ -135,10 +161,38 @@ def test_as_many_parts_as_graphs_if_they_are_large_enough(
     assert parts("salt", clean_branch="detached") == 3
     assert parts("salt", unroll_method="one-sided") == 3
     assert parts("salt", unroll_method="central") == 2
-    monkeypatch.setattr("fairseq_adv.criterions.adversarial.LEAST_PART", 9)
+    # Where its logits are as large as its graph, a second graph has their place.
+    monkeypatch.setattr("fairseq_adv.parts.graph_size", lambda model, words: words)
+    assert parts("rdrop") == parts("simcut") == 1
+    assert parts("freelb", adv_objective="divergence") == parts("salt") == 2
+    monkeypatch.setattr("fairseq_adv.parts.graph_size", lambda model, words: 1000 * words)
+    monkeypatch.setattr("fairseq_adv.parts.LEAST_PART", 9)
     assert parts("salt") == 2
     assert parts("salt", adv_parts=7) == 7
     assert parts("rdrop", adv_parts=1) == 1
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_the_size_of_a_graph(share: bool) -> None:
+    """Beside what autograd really saves, of a model whose matrices are large enough to count."""
+    tables = {"share_decoder_input_output_embed": share}
+    model = tiny.transformer(
+        dropout=0.1, encoder_embed_dim=64, decoder_embed_dim=64, decoder_output_dim=64, **tables
+    )
+    sample = tiny.batch(((20, 20),) * 20)
+    saved: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes() // tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = model(**sample["net_input"])[0]
+    for parameter in model.parameters():
+        saved.pop(parameter.data_ptr(), None)
+    kept = sum(saved.values()) / sample["ntokens"]
+    assert 0.5 * kept < graph_size(model, output.size(-1)) < 1.5 * kept
 
 
 def test_a_negative_number_of_parts_is_refused() -> None:

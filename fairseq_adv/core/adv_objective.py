@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fairseq_adv.core.clean_branch import CLEAN_BRANCHES, CleanBranch, CleanBranchKind
 from fairseq_adv.core.divergence import KINDS, Divergence, Kind, gradient_of_divergence
-from fairseq_adv.core.game import Accumulate, Delta, Game, InvalidSetting
+from fairseq_adv.core.game import Accumulate, Delta, Game, InvalidSetting, Peak
 from fairseq_adv.core.predictions import Predictions, Term, evaluate
 from fairseq_adv.core.random_state import RandomState
 
@@ -53,9 +53,12 @@ class Regularisation:
                 raise InvalidSetting(name, getattr(self, name), ", ".join(allowed))
 
     @property
-    def graphs(self) -> int:
-        """Passes whose graphs are alive at once: the perturbed one and, maybe, the clean one."""
-        return 2 if self.clean_branch == "differentiated" else 1
+    def peak(self) -> Peak:
+        """See `Method.peak`: the perturbed pass and, maybe, the clean one, with their graphs.
+
+        Clean logits and their probabilities are kept for the ascent, and what goes back into them.
+        """
+        return Peak(2, 4) if self.clean_branch == "differentiated" else Peak(1, 2)
 
 
 class Regulariser(CleanBranch):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -130,12 +130,21 @@ class Step:
             self.then(gradients)
 
 
+class Peak(NamedTuple):
+    """What is held at a time, but for parameters and their gradients; about."""
+
+    graphs: int
+    """Passes' graphs."""
+    logits: int = 0
+    """Tensors as large as all logits."""
+
+
 class Method(Protocol):
     """One way to train: it plays one game per batch."""
 
     @property
-    def graphs(self) -> int:
-        """How many times the memory of a pass's graph a step takes."""
+    def peak(self) -> Peak:
+        """What a step holds when it holds most."""
 
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False

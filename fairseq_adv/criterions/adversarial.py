@@ -17,11 +17,8 @@ from fairseq_adv.criterions.options import ScheduleConfig
 from fairseq_adv.criterions.unsupported import refuse_16_bits, refuse_model, refuse_surroundings
 from fairseq_adv.embedding_hooks import UnsupportedModel
 from fairseq_adv.fairseq_game import FairseqGame, check_embeddings, mixed_precision
-from fairseq_adv.parts import parts_of
+from fairseq_adv.parts import number_of_parts, parts_of
 from fairseq_adv.replay import Memory
-
-LEAST_PART = 400
-"""Target tokens: with fewer, passes over parts take longer than one over the whole."""
 
 
 class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
@@ -124,9 +121,12 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
             return loss.detach(), sample_size, log
         gauged = self.gauged(update_num)
         method = self.method_in(update_num)
-        try:
-            games = [
-                FairseqGame(
+        parts = parts_of(sample, self._parts(model, sample, method), self.padding_idx)
+
+        def play(method: Method, gauges: bool) -> dict[str, Any]:
+            log: dict[str, Any] = {}
+            for part in parts:
+                game = FairseqGame(
                     model,
                     part,
                     self,
@@ -134,24 +134,16 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
                     memory=memory,
                     autocast=autocast,
                 )
-                for part in parts_of(sample, self._parts(sample, method), self.padding_idx)
-            ]
-        except UnsupportedModel as error:
-            raise SystemExit(f"fairseq_adv: {error}") from None
-
-        def play(method: Method, gauges: bool) -> dict[str, Any]:
-            log: dict[str, Any] = {}
-            for game in games:
                 step = method.step(game, accumulate, weight=weight, gauges=gauges)
                 step.finish(accumulate)
                 for name, value in self._log(game, step).items():
                     log[name] = log.get(name, 0) + value
-                del step  # and what is left of its graph, before the next part's grows
+                del game, step  # and what they keep, before the next part's graph grows
             return log
 
         frozen = self.without_interaction
         if gauged and frozen is not None:
-            parameters = games[0].parameters()
+            parameters = [p for p in model.parameters() if p.requires_grad]
             log, share = interaction_share(
                 parameters, lambda: play(method, True), lambda: play(frozen, False)
             )
@@ -159,7 +151,7 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
         else:
             log = play(method, gauged)
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
-        sample_size *= log.pop("task_losses") // len(games)
+        sample_size *= log.pop("task_losses") // len(parts)
         log |= {
             "ntokens": sample["ntokens"],
             "nsentences": sample["target"].size(0),
@@ -170,14 +162,15 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
             log["gauged_ntokens"] = sample["ntokens"]
         return log["loss"], sample_size, log
 
-    def _parts(self, sample: dict[str, Any], method: Method) -> int:
+    def _parts(self, model: BaseFairseqModel, sample: dict[str, Any], method: Method) -> int:
         """In how many parts to play a game on this batch."""
         parts: int = self.cfg.adv_parts
         if parts > 0:
             return parts
         if sample["target"].device.type != "cpu":
             return 1
-        return max(1, min(method.graphs, sample["ntokens"] // LEAST_PART))
+        words = len(self.task.target_dictionary)
+        return number_of_parts(model, words, method.peak, sample["ntokens"])
 
     def _log(self, game: FairseqGame, step: Step) -> dict[str, Any]:
         """What of one part of a game is added up for the log."""

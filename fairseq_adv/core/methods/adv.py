@@ -30,7 +30,7 @@ import torch
 
 from fairseq_adv.core.adv_objective import DropoutMasks
 from fairseq_adv.core.follower import Follower, as_leaves
-from fairseq_adv.core.game import Accumulate, Game, Step
+from fairseq_adv.core.game import Accumulate, Game, Peak, Step
 from fairseq_adv.core.predictions import evaluate
 from fairseq_adv.core.random_state import RandomState
 
@@ -47,9 +47,9 @@ class Adv:
     dropout_masks: DropoutMasks
 
     @property
-    def graphs(self) -> int:
-        """See `Method.graphs`."""
-        return 1
+    def peak(self) -> Peak:
+        """See `Method.peak`."""
+        return Peak(graphs=1)
 
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False

@@ -36,7 +36,7 @@ from fairseq_adv.core.adv_objective import (
     open_objective,
 )
 from fairseq_adv.core.follower import Follower, as_leaves
-from fairseq_adv.core.game import Accumulate, Delta, Game, InvalidSetting, Step
+from fairseq_adv.core.game import Accumulate, Delta, Game, InvalidSetting, Peak, Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +59,9 @@ class FreeAT:
             raise InvalidSetting("ascent_rule", "adam", "sgd, normalized, sign")
 
     @property
-    def graphs(self) -> int:
-        """See `Method.graphs`."""
-        return 1 if self.objective == "task-loss" else self.regularisation.graphs
+    def peak(self) -> Peak:
+        """See `Method.peak`."""
+        return Peak(graphs=1) if self.objective == "task-loss" else self.regularisation.peak
 
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fairseq_adv.core.divergence import Divergence
-from fairseq_adv.core.game import Accumulate, Game, Step
+from fairseq_adv.core.game import Accumulate, Game, Peak, Step
 from fairseq_adv.core.predictions import evaluate
 from fairseq_adv.core.random_state import RandomState
 
@@ -29,9 +29,9 @@ class RDrop:
     """Two passes that differ by their dropout masks."""
 
     @property
-    def graphs(self) -> int:
-        """See `Method.graphs`."""
-        return 2
+    def peak(self) -> Peak:
+        """See `Method.peak`."""
+        return Peak(graphs=2)
 
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 
 from fairseq_adv.core.adv_objective import Regularisation, Regulariser, gain
 from fairseq_adv.core.follower import Follower
-from fairseq_adv.core.game import Accumulate, Game, InvalidSetting, Step
+from fairseq_adv.core.game import Accumulate, Game, InvalidSetting, Peak, Step
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.stackelberg import UNROLL_METHODS, Ascent, Unrolled, UnrollMethod
 
@@ -70,9 +70,10 @@ class SALT:
             )
 
     @property
-    def graphs(self) -> int:
-        """See `Method.graphs`."""
-        return self.regularisation.graphs + _KEPT[self.unroll_method]
+    def peak(self) -> Peak:
+        """See `Method.peak`."""
+        graphs, logits = self.regularisation.peak
+        return Peak(graphs + _KEPT[self.unroll_method], logits)
 
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False

@@ -27,7 +27,7 @@ from fairseq_adv.core.adv_objective import Regularisation
 from fairseq_adv.core.clean_branch import CleanBranch
 from fairseq_adv.core.divergence import Divergence
 from fairseq_adv.core.follower import PERTURB, Perturb, sides_of
-from fairseq_adv.core.game import Accumulate, Game, InvalidSetting, Side, Step
+from fairseq_adv.core.game import Accumulate, Game, InvalidSetting, Peak, Side, Step
 from fairseq_adv.core.perturbation import WordPlace, kept_words
 from fairseq_adv.core.predictions import evaluate
 from fairseq_adv.core.random_state import RandomState
@@ -53,9 +53,9 @@ class SimCut:
             raise InvalidSetting("cutoff_rate", self.cutoff_rate, "0 to 1")
 
     @property
-    def graphs(self) -> int:
-        """See `Method.graphs`."""
-        return self.regularisation.graphs
+    def peak(self) -> Peak:
+        """See `Method.peak`."""
+        return Peak(self.regularisation.peak.graphs)  # no ascent: nothing as large as all logits
 
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from fairseq_adv.core.adv_objective import DropoutMasks, Regularisation, Regulariser, gain
 from fairseq_adv.core.divergence import Divergence
 from fairseq_adv.core.follower import Follower
-from fairseq_adv.core.game import Accumulate, Game, InvalidSetting, Step
+from fairseq_adv.core.game import Accumulate, Game, InvalidSetting, Peak, Step
 from fairseq_adv.core.stackelberg import Ascent
 
 
@@ -55,9 +55,9 @@ class SMART:
             raise InvalidSetting("proximal_weight", self.proximal_weight, "a number from 0 up")
 
     @property
-    def graphs(self) -> int:
-        """See `Method.graphs`."""
-        return 2
+    def peak(self) -> Peak:
+        """See `Method.peak`."""
+        return Peak(graphs=2, logits=2)
 
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from fairseq_adv.core.adv_objective import Regularisation, Regulariser, gain
 from fairseq_adv.core.follower import Follower
-from fairseq_adv.core.game import Accumulate, Game, Step
+from fairseq_adv.core.game import Accumulate, Game, Peak, Step
 from fairseq_adv.core.stackelberg import Ascent
 
 
@@ -38,9 +38,9 @@ class VAT:
     regularisation: Regularisation
 
     @property
-    def graphs(self) -> int:
-        """See `Method.graphs`."""
-        return self.regularisation.graphs
+    def peak(self) -> Peak:
+        """See `Method.peak`."""
+        return self.regularisation.peak
 
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
