@@ -132,10 +132,10 @@ def test_the_log_of_a_training_without_a_checkpoint_is_not_appended_to(
 # Stands for `python -m recipes.comparison.run DIR`: works for a moment, and leaves a trace.
 STAND_IN = """#!/bin/bash
 dir=${!#}
+trap 'echo >"$dir/stopped"; exit 130' TERM
 echo "$2 $OMP_NUM_THREADS ${CUDA_VISIBLE_DEVICES:--}" >"$dir/called"
 date +%s.%N >"$dir/began"
 echo '{"num_updates": "3"}' >"$dir/training.log"
-trap 'echo >"$dir/stopped"; exit 130' TERM
 for ((i = 0; i < ${TENTHS:-3}; i++)); do sleep 0.1; done
 if [[ $dir == *smart* ]]; then echo "out of luck"; exit 1; fi
 for n in 2 6; do

@@ -18,6 +18,7 @@ from torch import Tensor
 from fairseq_adv.core.divergence import Divergence
 from fairseq_adv.core.follower import Follower, State
 from fairseq_adv.core.predictions import Predictions
+from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.fairseq_game import FairseqGame
 from fairseq_adv.tasks.adversarial_training import AdversarialTraining
 from tests import tiny, training
@@ -34,13 +35,15 @@ class Faulty:
         self.monkeypatch = monkeypatch
         self.when = when
         self.batches: list[list[int]] = []
-        initial = FairseqGame.__init__
+        play = AdversarialCriterion.play
 
-        def counting(game: FairseqGame, model: Any, sample: Any, *more: Any, **named: Any) -> None:
+        def counting(
+            criterion: AdversarialCriterion, model: Any, sample: Any, *more: Any, **named: Any
+        ) -> Any:
             self.batches.append(sample["id"].tolist())
-            initial(game, model, sample, *more, **named)
+            return play(criterion, model, sample, *more, **named)
 
-        monkeypatch.setattr(FairseqGame, "__init__", counting)
+        monkeypatch.setattr(AdversarialCriterion, "play", counting)
 
     @property
     def now(self) -> bool:
