@@ -22,6 +22,8 @@ from recipes.comparison.costs import Training
 
 _LONGEST = 80
 """Longer sentences are left out for all: a small batch does not hold them."""
+_TIMES = 4
+"""At most so many times plain training's tokens are tried."""
 _TOLERANCE = 0.03
 _TRIES = 8
 _METHODS = (
@@ -50,8 +52,8 @@ def _measure(setup: Setup, model: Model, contenders: list[Contender]) -> list[Ro
             [*words, "--max-tokens", str(tokens)], rounds, setup.clock, sharing
         )
 
-    most = setup.tokens(model)
-    plain = training(PLAIN, most, None)
+    given = setup.tokens(model)
+    plain = training(PLAIN, given, None)
     budget = plain.peak(1)
     trainings: dict[str, Training] = {}
     fitting: dict[str, int] = {}
@@ -61,7 +63,7 @@ def _measure(setup: Setup, model: Model, contenders: list[Contender]) -> list[Ro
             gc.collect()  # the training with other batches
             return training(contender, tokens, plain).peak(1)
 
-        fitting[contender.name] = largest(peak, budget, most, _LONGEST)
+        fitting[contender.name] = largest(peak, budget, given, (_LONGEST, _TIMES * given))
         trainings[contender.name] = training(contender, fitting[contender.name], plain)
     rows = []
     for threads in setup.threads:
@@ -69,7 +71,7 @@ def _measure(setup: Setup, model: Model, contenders: list[Contender]) -> list[Ro
         rates = rates_in_turns({PLAIN.name: plain, **trainings}, rounds)
         for name in (PLAIN.name, *trainings):
             more = {
-                "max_tokens": fitting.get(name, most),
+                "max_tokens": fitting.get(name, given),
                 "tokens_per_second": rates[name],
                 "plain_tokens_per_second": rates[PLAIN.name],
                 "budget_bytes": budget,
@@ -81,14 +83,15 @@ def _measure(setup: Setup, model: Model, contenders: list[Contender]) -> list[Ro
     return rows
 
 
-def largest(peak: Callable[[int], int], budget: int, most: int, least: int) -> int:
+def largest(peak: Callable[[int], int], budget: int, first: int, between: tuple[int, int]) -> int:
     """Return about the largest number of tokens with which the peak is within the budget.
 
     :param peak: bytes, about a straight line over the tokens.
-    :param most: to try first.
-    :param least: to return where nothing else is found to fit.
+    :param first: to try.
+    :param between: the least, to return where nothing else is found to fit, and the most.
     """
-    low, high, tokens = least, most + 1, most
+    low, most = between
+    high, tokens = most + 1, first
     before = (0, 0)
     for _ in range(_TRIES):
         found = peak(tokens)
@@ -104,6 +107,7 @@ def largest(peak: Callable[[int], int], budget: int, most: int, least: int) -> i
         slope = (found - before[1]) / (tokens - before[0])
         before = (tokens, found)
         tokens += int(((1 - _TOLERANCE / 2) * budget - found) / slope) if slope > 0 else 0
+        tokens = min(tokens, most)
         if not low < tokens < high:
             tokens = (low + high) // 2
     return low

@@ -203,12 +203,13 @@ def test_the_batches_of_a_length_are_the_fullest_first() -> None:
 @pytest.mark.parametrize("slope", [90, 250, 1700])
 def test_the_largest_batch_that_fits(slope: int, fixed: int) -> None:
     """The peak is a straight line, whose crossing with the budget can be computed."""
-    budget, most = 200_000, 2000
-    right = min(most, (budget - fixed) / slope)
-    found = tokens.largest(lambda n: fixed + slope * n, budget, most, 10)
-    assert fixed + slope * found <= budget
-    assert right * 0.96 <= found <= right
-    assert tokens.largest(lambda n: 10 * budget, budget, most, 10) == 10
+    budget, between = 200_000, (10, 2000)
+    right = min(2000, (budget - fixed) / slope)
+    for first in (100, 500, 2000):
+        found = tokens.largest(lambda n: fixed + slope * n, budget, first, between)
+        assert fixed + slope * found <= budget
+        assert right * 0.96 <= found <= right
+        assert tokens.largest(lambda n: 10 * budget, budget, first, between) == 10
 
 
 def test_tokens_per_second_are_those_of_all_batches() -> None:
