@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fairseq_adv.core.follower import Follower
 from fairseq_adv.core.perturbation import norm_of
+from fairseq_adv.dropout import fast_dropout
 from fairseq_adv.fairseq_game import FairseqGame
 from fairseq_adv.replay import Memory
 from tests import naive, tiny
@@ -38,6 +39,13 @@ every_model = pytest.mark.parametrize("model", MODELS)
 @pytest.fixture(autouse=True)
 def _float64() -> Iterator[None]:
     with tiny.float64_throughout():
+        yield
+
+
+@pytest.fixture
+def dropout_of_games() -> Iterator[None]:
+    """All passes drop out as a training's games do, those of the naive loops as well."""
+    with fast_dropout():
         yield
 
 
@@ -71,6 +79,7 @@ def test_it_is_the_papers_algorithm(
     dropout_masks: str,
     sentence: int,
     noise_by_position: None,
+    dropout_of_games: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With dropout: each pass has the masks that the algorithm gives it."""
@@ -197,7 +206,8 @@ def test_the_logged_nll_is_that_of_the_clean_pass(row: Row) -> None:
     match, sample = Match(row, dropout=0.3), tiny.batch()
     stock = LabelSmoothedCrossEntropyCriterion(tiny.task(), False, 0.1)
     torch.manual_seed(CLEAN_SEED)
-    _, _, expected = stock(match.model, sample)
+    with fast_dropout():
+        _, _, expected = stock(match.model, sample)
     torch.manual_seed(CLEAN_SEED)
     _, _, log = match.criterion.play(
         match.model, sample, 0, tiny.accumulate, reference_model=match.reference

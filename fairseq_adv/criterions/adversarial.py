@@ -15,6 +15,7 @@ from fairseq_adv.core.game import Accumulate, InvalidSetting, Method, Step
 from fairseq_adv.core.gauges import delta_norm, interaction_share
 from fairseq_adv.criterions.options import ScheduleConfig
 from fairseq_adv.criterions.unsupported import refuse_16_bits, refuse_model, refuse_surroundings
+from fairseq_adv.dropout import fast_dropout
 from fairseq_adv.embedding_hooks import UnsupportedModel
 from fairseq_adv.fairseq_game import FairseqGame, check_embeddings, mixed_precision
 from fairseq_adv.parts import number_of_parts, parts_of
@@ -142,14 +143,15 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
             return log
 
         frozen = self.without_interaction
-        if gauged and frozen is not None:
-            parameters = [p for p in model.parameters() if p.requires_grad]
-            log, share = interaction_share(
-                parameters, lambda: play(method, True), lambda: play(frozen, False)
-            )
-            log |= {"interaction": share, "interaction_games": 1}
-        else:
-            log = play(method, gauged)
+        with fast_dropout():
+            if gauged and frozen is not None:
+                parameters = [p for p in model.parameters() if p.requires_grad]
+                log, share = interaction_share(
+                    parameters, lambda: play(method, True), lambda: play(frozen, False)
+                )
+                log |= {"interaction": share, "interaction_games": 1}
+            else:
+                log = play(method, gauged)
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
         sample_size *= log.pop("task_losses") // len(parts)
         log |= {
