@@ -95,10 +95,11 @@ def draw_bars(rows: Sequence[Row], title: str, unit: str, path: Path) -> None:
         for height, row in zip(heights, rows, strict=True):
             if row.floor is not None:
                 ends = (height - 0.42, height + 0.42)
-                axes.plot([row.floor] * 2, ends, color=_FLOOR, linewidth=2.2, label="floor")
+                axes.plot([row.floor] * 2, ends, color=_FLOOR, linewidth=2.2)
+            assert row.ratio is not None, "such rows are not drawn"
             axes.annotate(
                 f"{row.ratio:.2f}",
-                (row.ratio, height),
+                (max(row.ratio, row.floor or 0), height),
                 (4, 0),
                 textcoords="offset points",
                 va="center",
@@ -110,6 +111,10 @@ def draw_bars(rows: Sequence[Row], title: str, unit: str, path: Path) -> None:
         axes.margins(x=0.12)
         axes.set_xlabel(unit)
         axes.grid(axis="y", visible=False)
+        axes.set_axisbelow(True)
+        if any(row.floor is not None for row in rows):
+            axes.plot([], [], color=_FLOOR, linewidth=2.2, label="floor")
+            axes.legend(loc="upper right", fontsize=8)
 
     _draw(panels, bars, title, 1.6 + 0.3 * longest, path)
 

@@ -171,13 +171,11 @@ def test_every_sentence_is_translated(data: Path, out: Path) -> None:
 
 
 def test_several_workers_find_what_one_finds(
-    data: Path,
-    checkpoint: Path,
-    hypotheses: list[list[Hypothesis]],
-    monkeypatch: pytest.MonkeyPatch,
+    data: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generation, "_WORTH_A_WORKER", 1)
     monkeypatch.setattr(generation, "MAX_TOKENS", 40)  # several batches
+    expected = search(data, checkpoint, workers=1)
     started = []
     popen = subprocess.Popen
 
@@ -188,7 +186,7 @@ def test_several_workers_find_what_one_finds(
     monkeypatch.setattr(generation.subprocess, "Popen", count)
     found = search(data, checkpoint, workers=3)
     assert started == ["0", "1", "2"]
-    assert best(found, 1.0) == best(hypotheses, 1.0)
+    assert best(found, 1.0) == best(expected, 1.0)
 
 
 def test_one_worker_that_fails_ends_the_others(
