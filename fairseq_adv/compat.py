@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from fairseq import checkpoint_utils
@@ -28,7 +29,7 @@ from fairseq_adv import checkpoints, interruption, safe_loading, trainer_hooks
 
 def apply() -> None:
     """Apply every patch. Calling it again does nothing."""
-    for patch in (
+    for repair in (
         bf16_without_a_tpu,
         keep_the_last_batch,
         leave_out_empty_batches,
@@ -38,15 +39,17 @@ def apply() -> None:
         average_convolutional_models,
         average_every_layer,
         average_shared_parameters_once,
+        average_every_nth_update_also_after_a_restart,
+        average_a_model_that_comes_without_an_average,
         leave_a_training_that_is_done,
         resume_with_the_same_batches,
         *trainer_hooks.HOOKS,
         interruption.keep_loading_data,
         *checkpoints.PATCHES,
     ):
-        if patch not in _applied:
-            _applied.add(patch)
-            patch()
+        if repair not in _applied:
+            _applied.add(repair)
+            repair()
 
 
 _applied: set[Callable[[], None]] = set()
@@ -218,6 +221,48 @@ def average_shared_parameters_once() -> None:
         original(self, EachOnce(new_model), *args, **kwargs)
 
     EMA._step_internal = stepping
+
+
+def average_every_nth_update_also_after_a_restart() -> None:
+    """Let a training with `--ema-update-freq` above 1 end the same when it was resumed.
+
+    fairseq counts the updates since the last one that was averaged, and begins at 0 when it starts
+    again. Test: test_an_average_of_every_third_update_goes_on.
+    """
+    original = EMA.step
+
+    def stepping(self: EMA, new_model: Any, updates: int | None = None) -> None:
+        if updates is not None:
+            self.update_freq_counter = (updates - 1) % max(1, self.config.ema_update_freq)
+        original(self, new_model, updates)
+
+    EMA.step = stepping
+
+
+def average_a_model_that_comes_without_an_average() -> None:
+    """Let `--store-ema` begin with the model of a checkpoint that has no average.
+
+    fairseq says that it does, and ends with KeyError: it has just dropped that model from memory.
+    Cause: `Trainer.load_checkpoint`. Test: test_an_average_begins_with_a_model_that_had_none.
+    """
+    original = Trainer.load_checkpoint
+
+    @functools.wraps(original)
+    def loading(self: Trainer, *args: Any, **kwargs: Any) -> Any:
+        if not self.cfg.ema.store_ema:
+            return original(self, *args, **kwargs)
+        load = checkpoint_utils.load_checkpoint_to_cpu
+
+        def with_an_average(*given: Any, **named: Any) -> Any:
+            state = load(*given, **named)
+            if state.get("extra_state") is not None:
+                state["extra_state"].setdefault("ema", state["model"])
+            return state
+
+        with patch.object(checkpoint_utils, "load_checkpoint_to_cpu", with_an_average):
+            return original(self, *args, **kwargs)
+
+    Trainer.load_checkpoint = loading
 
 
 def leave_a_training_that_is_done() -> None:

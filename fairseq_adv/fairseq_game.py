@@ -79,7 +79,6 @@ class FairseqGame:
         self.reference_model = reference_model
         self.memory = memory
         self.autocast = autocast
-        self._first_loss: TaskLoss | None = None
 
     def clean(self, zero: Delta | None = None) -> Predictions:
         """See `Game.clean`."""
@@ -94,19 +93,7 @@ class FairseqGame:
     def task_loss(self, predictions: Predictions) -> TaskLoss:
         """See `Game.task_loss`."""
         targets = self.sample["target"].flatten()[self._rows]
-        loss = TaskLoss(predictions, targets, self.criterion.eps)
-        if self._first_loss is None:
-            self._first_loss = loss
-        return loss
-
-    @property
-    def nll_loss(self) -> Tensor:
-        """Of the first pass (the clean one, if there is one), without label smoothing: nats.
-
-        Known when its task loss has been evaluated.
-        """
-        assert self._first_loss is not None, "there is always one"
-        return self._first_loss.nll
+        return TaskLoss(predictions, targets, self.criterion.eps)
 
     def perturbed(self, delta: Delta, masks: RandomState) -> Predictions:
         """See `Game.perturbed`."""

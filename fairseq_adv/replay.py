@@ -79,6 +79,8 @@ class Memory:
 
     def __init__(self, replays: int) -> None:
         self.replays = replays
+        self.replay = 0
+        """Which one of its group, from 0, the next update is; skipped ones count."""
         self._epoch: int | None = None
         self._waiting: dict[_Key, tuple[int, Delta]] = {}
         self._moved: dict[_Key, Delta] = {}
@@ -100,6 +102,7 @@ class Memory:
 
     def end_update(self, skipped: bool = False) -> None:
         """The batches that were remembered have been replayed; what moved stays, unless skipped."""
+        self.replay = (self.replay + 1) % self.replays
         for key, delta in self._moved.items():
             played, before = self._waiting.pop(key, (0, {}))
             if played + 1 < self.replays:
@@ -110,6 +113,7 @@ class Memory:
         """Forget everything if this is another epoch: replays do not go on there."""
         if epoch != self._epoch:
             self._waiting.clear()
+            self.replay = 0
         self._epoch = epoch
 
     def state_dict(self) -> dict[str, Any]:
@@ -118,11 +122,13 @@ class Memory:
             (list(ids), played, {side: d.cpu() for side, d in delta.items()})
             for (ids, _), (played, delta) in self._waiting.items()
         ]
-        return {"epoch": self._epoch, "waiting": waiting}
+        return {"epoch": self._epoch, "replay": self.replay, "waiting": waiting}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Remember what `state_dict` gave, and nothing else."""
         self._epoch = state["epoch"]
+        played = [times for _, times, _ in state["waiting"]]
+        self.replay = state.get("replay", max(played, default=0))
         self._waiting = {}
         for ids, played, delta in state["waiting"]:
             self._waiting[_key(tuple(ids), self._waiting)] = (played, delta)

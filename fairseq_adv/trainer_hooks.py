@@ -3,7 +3,10 @@
 fairseq asks tasks for forward and backward passes only. A task that has `begin_update` is told of
 what comes of them, may have updates skipped and may stop the training:
 
-- `begin_update()`, `end_update()` (the parameters have changed), `update_skipped(update, why)`;
+- `begin_update()` (again, where an update is tried again), `end_update()` (the parameters have
+  changed), `update_skipped(update, why)`;
+- `gradient_known(trainer, sample_size, norm)`: of an update that is not skipped, summed over
+  workers; the norm is that of the gradient divided by the sample size, before it is clipped;
 - `skips_updates`: whether one whose gradient is not finite is skipped, and not an error;
 - `stop`: set to a `Stop`, it ends the training after the running update, with a checkpoint;
 - `before_checkpoint()`: on every worker, before one of them writes.
@@ -50,6 +53,7 @@ class Stop:
 def tell_tasks_of_updates() -> None:
     """Call the task's hooks around each update."""
     train_step = Trainer.train_step
+    running: set[int] = set()
 
     @functools.wraps(train_step)
     def telling(self: Trainer, samples: Any, raise_oom: bool = False) -> Any:
@@ -58,7 +62,10 @@ def tell_tasks_of_updates() -> None:
             return train_step(self, samples, raise_oom)
         before = self.get_num_updates()
         task.begin_update()
+        if id(self) in running:  # --amp tries a batch again from inside its update
+            return train_step(self, samples, raise_oom)
         output = None
+        running.add(id(self))
         try:
             output = train_step(self, samples, raise_oom)
         except UpdateSkipped as skipped:
@@ -68,11 +75,29 @@ def tell_tasks_of_updates() -> None:
         else:
             if self.get_num_updates() > before:
                 task.end_update()
+        finally:
+            running.discard(id(self))
         if task.stop and not _saves_anyway(self):
             checkpoint_utils.save_checkpoint(self.cfg.checkpoint, self, self.epoch_batches, None)
         return output
 
     Trainer.train_step = telling
+
+
+def tell_tasks_of_gradients() -> None:
+    """Tell the task of an update's gradient, when all of it is known."""
+    reduce_and_log_stats = Trainer._reduce_and_log_stats
+
+    @functools.wraps(reduce_and_log_stats)
+    def telling(
+        self: Trainer, logging_outputs: Any, sample_size: Any, grad_norm: Any = None
+    ) -> Any:
+        output = reduce_and_log_stats(self, logging_outputs, sample_size, grad_norm)
+        if grad_norm is not None and hasattr(self.task, "gradient_known"):
+            self.task.gradient_known(self, sample_size, grad_norm)
+        return output
+
+    Trainer._reduce_and_log_stats = telling
 
 
 def skip_updates() -> None:
@@ -167,4 +192,10 @@ def _leave(trainer: Trainer, saved: str | None) -> None:
     raise SystemExit(stop.status)
 
 
-HOOKS = (tell_tasks_of_updates, skip_updates, remember_the_batches, tell_tasks_of_checkpoints)
+HOOKS = (
+    tell_tasks_of_updates,
+    tell_tasks_of_gradients,
+    skip_updates,
+    remember_the_batches,
+    tell_tasks_of_checkpoints,
+)

@@ -34,6 +34,9 @@ class Settings:
     reference: Any = None
     replays: int = 1
     learning_rate: float = 0.0
+    rule: str = "normalized"
+    norm: str = "l2"
+    scope: str = "sentence"
 
 
 class _Replaced(nn.Module):
@@ -105,18 +108,65 @@ def gradient(objective: Tensor, model: Any) -> list[Tensor]:
     return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
 
 
-def projected(delta: Tensor, epsilon: float) -> Tensor:
-    length = delta.norm()
-    return delta * (epsilon / length) if length > epsilon else delta
+def length(x: Tensor, s: Settings) -> Tensor:
+    """Norm of the one sentence, 1 x 1 x 1, or of each of its words, 1 x T x 1."""
+    words = x[0].flatten() if s.scope == "sentence" else x[0]
+    each = words.norm(dim=-1) if s.norm == "l2" else words.abs().max(-1).values
+    return each.reshape(1, -1, 1)
+
+
+def projected(delta: Tensor, s: Settings) -> Tensor:
+    if s.norm == "linf":
+        return delta.clamp(-s.epsilon, s.epsilon)
+    far = length(delta, s)
+    return torch.where(far > s.epsilon, delta * s.epsilon / far, delta)
+
+
+class Adam:
+    """Kingma and Ba (2015), Algorithm 1, with the betas of the SALT paper's Appendix B."""
+
+    def __init__(self) -> None:
+        self.t = 0
+        self.m = self.v = torch.zeros(())
+
+    def __call__(self, g: Tensor) -> Tensor:
+        self.t += 1
+        self.m = 0.9 * self.m + 0.1 * g
+        self.v = 0.98 * self.v + 0.02 * g**2
+        v = self.v / (1 - 0.98**self.t)
+        root = torch.where(v > 0, v, 1.0).sqrt() * (v > 0)  # its slope at 0 is infinite
+        return (self.m / (1 - 0.9**self.t)) / (root + 1e-8)
+
+
+Rules = dict[str, Adam]
+"""What the rule remembers of each side between the steps of one ascent."""
+
+
+def direction(g: Tensor, s: Settings, side: str, rules: Rules) -> Tensor:
+    if s.rule == "normalized":
+        size = length(g, s)
+        return torch.where(size > 0, g / size, g)
+    if s.rule == "sign":
+        return g.sign()
+    if s.rule == "adam":
+        return rules.setdefault(side, Adam())(g)
+    assert s.rule == "sgd"
+    return g
 
 
 def ascend(
-    value: Tensor, delta: dict[str, Tensor], settings: Settings, *, graph: bool = False
+    value: Tensor, delta: dict[str, Tensor], s: Settings, rules: Rules, *, graph: bool = False
 ) -> dict[str, Tensor]:
-    """delta^k = Pi(delta^{k-1} + eta g / ||g||), each side on its own."""
+    """delta^k = Pi(delta^{k-1} + eta rule(g)), each side on its own."""
     gradients = torch.autograd.grad(value, list(delta.values()), create_graph=graph)
+    return moved(delta, gradients, s, rules)
+
+
+def moved(
+    delta: dict[str, Tensor], gradients: Sequence[Tensor], s: Settings, rules: Rules
+) -> dict[str, Tensor]:
     return {
-        side: projected(d + settings.step_size * g / g.norm(), settings.epsilon)
+        side: projected(d + s.step_size * direction(g, s, side, rules), s)
         for (side, d), g in zip(delta.items(), gradients, strict=True)
     }
 
@@ -137,10 +187,10 @@ def zeros(settings: Settings) -> dict[str, Tensor]:
 def salt(model: Any, sample: Any, s: Settings, seeds: list[int]) -> tuple[Tensor, list[Tensor]]:
     """SALT, Algorithm 1; the graph goes through all of Eq. 3, so that backward gives Eq. 4."""
     clean = log_probs(model, sample, seeds[0])
-    delta = start(s)
+    delta, rules = start(s), {}
     for k in range(s.steps):
         value = half_symmetric(clean, log_probs(model, sample, seeds[1 + k], delta))
-        delta = ascend(value, delta, s, graph=True)  # Eq. 3
+        delta = ascend(value, delta, s, rules, graph=True)  # Eq. 3
     l_v = half_symmetric(clean, log_probs(model, sample, seeds[1 + s.steps], delta))
     objective = task_loss(clean, sample) + s.weight * l_v  # Eq. 2
     return objective, gradient(objective, model)  # Eq. 4
@@ -149,10 +199,10 @@ def salt(model: Any, sample: Any, s: Settings, seeds: list[int]) -> tuple[Tensor
 def vat(model: Any, sample: Any, s: Settings, seeds: list[int]) -> tuple[Tensor, list[Tensor]]:
     """SALT's Algorithm 2, with the clean predictions as constants (Miyato's theta-hat)."""
     clean = log_probs(model, sample, seeds[0])
-    delta = start(s)
+    delta, rules = start(s), {}
     for k in range(s.steps):
         value = kl(clean.detach(), log_probs(model, sample, seeds[1 + k], delta))
-        delta = leaves(ascend(value, delta, s))
+        delta = leaves(ascend(value, delta, s, rules))
     delta = {side: d.detach() for side, d in delta.items()}
     l_v = kl(clean.detach(), log_probs(model, sample, seeds[1 + s.steps], delta))
     objective = task_loss(clean, sample) + s.weight * l_v  # Eq. 7
@@ -162,10 +212,10 @@ def vat(model: Any, sample: Any, s: Settings, seeds: list[int]) -> tuple[Tensor,
 def smart(model: Any, sample: Any, s: Settings, seeds: list[int]) -> tuple[Tensor, list[Tensor]]:
     """SMART, Algorithm 1, with halved divergences."""
     clean = log_probs(model, sample, seeds[0])
-    delta = start(s)
+    delta, rules = start(s), {}
     for k in range(s.steps):
         value = half_symmetric(clean, log_probs(model, sample, seeds[1 + k], delta))
-        delta = leaves(ascend(value, delta, s))
+        delta = leaves(ascend(value, delta, s, rules))
     delta = {side: d.detach() for side, d in delta.items()}
     r_s = half_symmetric(log_probs(model, sample, seeds[1 + s.steps], delta), clean)
     with torch.no_grad():
@@ -176,29 +226,32 @@ def smart(model: Any, sample: Any, s: Settings, seeds: list[int]) -> tuple[Tenso
 
 
 def adv(model: Any, sample: Any, s: Settings, seeds: list[int]) -> tuple[Tensor, list[Tensor]]:
-    """Sato et al.: r = epsilon a / ||a||, each side on its own."""
+    """Sato et al.: r = epsilon a / ||a||, each side on its own: one step of length epsilon."""
     r = leaves(zeros(s))
     clean = task_loss(log_probs(model, sample, seeds[0], r), sample)
     a = torch.autograd.grad(clean, list(r.values()), retain_graph=True)
-    r = {side: s.epsilon * x / x.norm() for side, x in zip(r, a, strict=True)}
+    r = {side: d.detach() for side, d in moved(r, a, s, {}).items()}
     objective = clean + s.weight * task_loss(log_probs(model, sample, seeds[1], r), sample)
     return objective, gradient(objective, model)
 
 
 def freelb(model: Any, sample: Any, s: Settings, seeds: list[int]) -> tuple[Tensor, list[Tensor]]:
-    """FreeLB, Algorithm 1, with l_v in the place of the loss, and the clean loss beside it."""
+    """FreeLB, Algorithm 1, with l_v in the place of the loss, and the clean loss beside it.
+
+    Section 3.3: the K steps have the same dropout mask.
+    """
     clean = log_probs(model, sample, seeds[0])
     objective = task_loss(clean, sample)
     g = gradient(objective, model)
-    delta = start(s)
-    for t in range(s.steps):
+    delta, rules = start(s), {}
+    for _ in range(s.steps):
         clean = log_probs(model, sample, seeds[0])
-        value = half_symmetric(clean, log_probs(model, sample, seeds[1 + t], delta))
+        value = half_symmetric(clean, log_probs(model, sample, seeds[1], delta))
         share = s.weight / s.steps * value
         objective = objective + share.detach()
         ascended = torch.autograd.grad(value, list(delta.values()), retain_graph=True)
         g = [a + b for a, b in zip(g, gradient(share, model), strict=True)]
-        delta = _moved(delta, ascended, s)
+        delta = leaves(moved(delta, ascended, s, rules))
     return objective, g
 
 
@@ -209,14 +262,14 @@ def freelb_task_loss(
     clean = task_loss(log_probs(model, sample, seeds[0]), sample)
     objective = (1 - s.weight) * clean
     g = gradient(objective, model)
-    delta = start(s)
-    for t in range(s.steps):
-        value = task_loss(log_probs(model, sample, seeds[1 + t], delta), sample)
+    delta, rules = start(s), {}
+    for _ in range(s.steps):
+        value = task_loss(log_probs(model, sample, seeds[1], delta), sample)
         share = s.weight / s.steps * value
         objective = objective + share.detach()
         ascended = torch.autograd.grad(value, list(delta.values()), retain_graph=True)
         g = [a + b for a, b in zip(g, gradient(share, model), strict=True)]
-        delta = _moved(delta, ascended, s)
+        delta = leaves(moved(delta, ascended, s, rules))
     return objective, g
 
 
@@ -234,7 +287,7 @@ def freeat(model: Any, sample: Any, s: Settings, seeds: list[int]) -> tuple[Tens
         if replay == s.replays - 1:
             return value, g_theta
         _update(model, g_theta, s.learning_rate)
-        delta = _moved(delta, g_adv, s)
+        delta = leaves(moved(delta, g_adv, s, {}))
     raise AssertionError("at least one replay")
 
 
@@ -253,7 +306,7 @@ def freeat_divergence(
         if replay == s.replays - 1:
             return objective, g_theta
         _update(model, g_theta, s.learning_rate)
-        delta = _moved(delta, g_adv, s)
+        delta = leaves(moved(delta, g_adv, s, {}))
     raise AssertionError("at least one replay")
 
 
@@ -273,15 +326,6 @@ def simcut(model: Any, sample: Any, s: Settings, seeds: list[int]) -> tuple[Tens
     cut = log_probs(model, sample, seeds[1], keep=keep)
     objective = task_loss(clean, sample) + s.weight * kl(clean, cut)
     return objective, gradient(objective, model)
-
-
-def _moved(delta: dict[str, Tensor], g_adv: Sequence[Tensor], s: Settings) -> dict[str, Tensor]:
-    return leaves(
-        {
-            side: projected(d + s.step_size * (g / g.norm() if g.norm() > 0 else g), s.epsilon)
-            for (side, d), g in zip(delta.items(), g_adv, strict=True)
-        }
-    )
 
 
 def _update(model: Any, gradients: list[Tensor], learning_rate: float) -> None:

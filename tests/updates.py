@@ -34,7 +34,9 @@ def _configuration(criterion: str, *more: str) -> Any:
     nowhere = Path("nowhere")
     arguments = training.arguments(nowhere, nowhere, *more, criterion=criterion)
     parser = options.get_training_parser()
-    return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, arguments))
+    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, arguments))
+    cfg.common.tpu = False  # which fairseq takes --bf16 for; see `compat.bf16_without_a_tpu`
+    return cfg
 
 
 def trainer(row: Row, model: Any, *more: str) -> Trainer:

@@ -62,10 +62,20 @@ class Regularisation:
 
 
 class Regulariser(CleanBranch):
-    """l_v in one game, beside the clean pass that it compares with: F = L + alpha l_v."""
+    """l_v in one game, beside the clean pass that it compares with: F = L + alpha l_v.
 
-    def __init__(self, game: Game, accumulate: Accumulate, settings: Regularisation) -> None:
-        super().__init__(game, accumulate, settings.clean_branch)
+    :param descends: whether L is part of F.
+    """
+
+    def __init__(
+        self,
+        game: Game,
+        accumulate: Accumulate,
+        settings: Regularisation,
+        *,
+        descends: bool = True,
+    ) -> None:
+        super().__init__(game, accumulate, settings.clean_branch, descends=descends)
         self._settings = settings
 
     def masks(self) -> RandomState:
@@ -81,6 +91,10 @@ class Regulariser(CleanBranch):
         rows = 1.0 if weights is None else weights[self.game.sentences()]
         perturbed = self.game.perturbed(delta, masks)
         return evaluate(Divergence(self.given, perturbed, self._settings.divergence, rows))
+
+    def at_rest(self, masks: RandomState) -> Tensor:
+        """l_v where nothing is perturbed: what the dropout masks make of it."""
+        return self({}, masks)
 
     def last(
         self, delta: Delta, masks: RandomState, weight: float, *others: Term
@@ -102,7 +116,8 @@ class PerturbedTaskLoss:
     """The task loss of the perturbed words: F = (1 - alpha) L(x) + alpha L(x + delta).
 
     With alpha = 1 there is no clean pass, as in the papers' algorithms. `task_loss` is what the
-    clean pass adds to F, detached.
+    clean pass adds to F, detached; `clean_loss` is the task loss of an unperturbed pass, once there
+    was one, and `latest` that of the latest pass.
     """
 
     shared: tuple[Tensor, ...] = ()
@@ -116,8 +131,11 @@ class PerturbedTaskLoss:
         self._accumulate = accumulate
         self._masks: RandomState | None = None
         self.task_loss: Tensor | float = 0.0
+        self.clean_loss: Term | None = None
+        self.latest: Term | None = None
         if weight < 1:
-            loss = (1 - weight) * evaluate(game.task_loss(game.clean()))
+            self.clean_loss = game.task_loss(game.clean())
+            loss = (1 - weight) * evaluate(self.clean_loss)
             self.task_loss = loss.detach()
             accumulate(loss)
         if dropout_masks == "shared":
@@ -129,7 +147,15 @@ class PerturbedTaskLoss:
 
     def __call__(self, delta: Delta, masks: RandomState) -> Tensor:
         """L(x + delta): a scalar, nats."""
-        return evaluate(self.game.task_loss(self.game.perturbed(delta, masks)))
+        self.latest = self.game.task_loss(self.game.perturbed(delta, masks))
+        return evaluate(self.latest)
+
+    def at_rest(self, masks: RandomState) -> Tensor:
+        """L(x) under these masks."""
+        value = self({}, masks)
+        if self.clean_loss is None:
+            self.clean_loss = self.latest
+        return value
 
     def accumulate(self, loss: Tensor, leaves: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
         """See `core.game.Accumulate`."""
@@ -154,13 +180,10 @@ def open_objective(
     return PerturbedTaskLoss(game, accumulate, regularisation.dropout_masks, weight)
 
 
-def gain(
-    objective: Regulariser | PerturbedTaskLoss, value: Tensor, delta: Delta, masks: RandomState
-) -> Tensor:
-    """What the follower adds: value, that of delta, minus the one of no perturbation.
+def gain(objective: Regulariser | PerturbedTaskLoss, value: Tensor, masks: RandomState) -> Tensor:
+    """What the follower adds: value, that of its move under these masks, minus the one at rest.
 
     Costs a forward pass.
     """
     with torch.no_grad():
-        zero: Delta = {side: objective.game.zero_delta(side) for side in delta}
-        return value.detach() - objective(zero, masks)
+        return value.detach() - objective.at_rest(masks)

@@ -32,8 +32,15 @@ class Backward:
             leaf.grad = None
         return tuple(gradients)
 
-    def _unscaled(self, gradient: Tensor) -> Tensor:
-        """Divided by the loss scale, without waiting for a GPU to tell it."""
-        one = gradient.new_ones(())
+    def scale(self, like: Tensor) -> Tensor | float:
+        """The loss scale, without waiting for a GPU to tell it.
+
+        :param like: a tensor of the type, and where, the scale is wanted.
+        """
+        one = like.new_ones(())
         scale = self.scaled(one)
-        return gradient if scale is one else gradient / scale
+        return 1.0 if scale is one else scale
+
+    def _unscaled(self, gradient: Tensor) -> Tensor:
+        scale = self.scale(gradient)
+        return gradient if isinstance(scale, float) else gradient / scale

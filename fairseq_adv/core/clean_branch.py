@@ -30,18 +30,29 @@ class CleanBranch:
     clean predictions are constants. `differentiated`: the divergence's gradient flows through
     both of its arguments. The graph of the clean pass then stays alive to the end, but is walked
     backward only once: what each term sends into the clean predictions is summed first.
+
+    :param descends: whether the leader descends the task loss of this pass.
     """
 
-    def __init__(self, game: Game, accumulate: Accumulate, kind: CleanBranchKind) -> None:
+    def __init__(
+        self,
+        game: Game,
+        accumulate: Accumulate,
+        kind: CleanBranchKind,
+        *,
+        descends: bool = True,
+    ) -> None:
         self.game = game
         self.predictions = game.clean()
         self._accumulate = accumulate
         self._differentiated = kind == "differentiated"
-        self._loss = game.task_loss(self.predictions)
+        self._descends = descends
+        self.clean_loss = game.task_loss(self.predictions)
         self._cotangent: Tensor | None = None
         if kind == "detached":
             given = self.given  # first: the task loss is evaluated from the same logits
-            accumulate(evaluate(self._loss))
+            if descends:
+                accumulate(evaluate(self.clean_loss))
             self.predictions = given
 
     @cached_property
@@ -55,7 +66,7 @@ class CleanBranch:
     @property
     def task_loss(self) -> Tensor:
         """Of the clean pass, detached: a scalar, nats. Known after the last term."""
-        return self._loss.value
+        return self.clean_loss.value
 
     @property
     def shared(self) -> tuple[Tensor, ...]:
@@ -91,6 +102,7 @@ class CleanBranch:
         return last, divergence.value
 
     def _own_terms(self) -> tuple[Term, ...]:
-        if self._cotangent is None:
-            return (self._loss,)
-        return self._loss, Backflow(self.predictions, self._cotangent)
+        terms: tuple[Term, ...] = (self.clean_loss,) if self._descends else ()
+        if self._cotangent is not None:
+            terms += (Backflow(self.predictions, self._cotangent),)
+        return terms

@@ -106,12 +106,17 @@ class Step:
 
     last: Tensor
     """The last term, with its graph. Its value means nothing on its own."""
-    adv_loss: Tensor
-    """What the follower raised, at its final move, without its weight; detached, nats, summed."""
     objective: Tensor
     """The whole objective, as in L + alpha l_v, detached: nats, summed."""
     delta: Delta
-    """The follower's final move, detached; empty where there is no follower."""
+    """The follower's final move, detached; empty where there is none, or it has not moved yet."""
+    adv_loss: Tensor | None
+    """What the follower raised, at its final move, without its weight; detached, nats, summed.
+
+    Without a follower: the divergence between the two passes. None where nothing was perturbed yet.
+    """
+    clean_loss: Term | None
+    """The task loss of an unperturbed pass, evaluated; None where there was none."""
     adv_gain: Tensor | None = None
     """`adv_loss` minus its value at delta = 0 under the same masks; None unless asked for."""
     proximal_loss: Tensor | None = None

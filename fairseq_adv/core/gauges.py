@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -11,9 +10,6 @@ from torch import Tensor
 from fairseq_adv.core.follower import Follower
 from fairseq_adv.core.game import Delta
 from fairseq_adv.core.perturbation import norm_of
-from fairseq_adv.core.random_state import RandomState
-
-Result = TypeVar("Result")
 
 
 def delta_norm(delta: Delta, follower: Follower) -> Tensor:
@@ -26,34 +22,38 @@ def delta_norm(delta: Delta, follower: Follower) -> Tensor:
     return torch.stack(norms).mean()
 
 
-def interaction_share(
-    parameters: Sequence[Tensor],
-    play: Callable[[], Result],
-    play_without_interaction: Callable[[], object],
-) -> tuple[Result, Tensor]:
-    """Norm of the leader-follower interaction's gradient, relative to the whole gradient's.
+class PartOfGradient:
+    """A part of an update's gradient, added up over the batches that the update is made of.
 
-    Plays the game twice, under the same random numbers, and compares what the two leave in the
-    parameters' gradients. What `play` accumulates, and the random state that it leaves, stay as if
-    it alone had been called; what it returns comes first.
+    In float32 or wider, beside the gradients that the optimizer will see, which stay as they are,
+    also where there are none.
+
+    :param parameters: whose gradients are meant.
     """
-    before = [p.grad for p in parameters]
-    start = RandomState.capture()
-    result, whole = _gradients_of(parameters, play)
-    with start.replay():
-        _, frozen = _gradients_of(parameters, play_without_interaction)
-    for parameter, old, new in zip(parameters, before, whole, strict=True):
-        parameter.grad = new if old is None else old.add_(new)
-    interaction = torch.stack([(w - f).norm() for w, f in zip(whole, frozen, strict=True)]).norm()
-    total = torch.stack([w.norm() for w in whole]).norm()
-    share = torch.where(total > 0, interaction / torch.where(total > 0, total, 1.0), 0.0)
-    return result, share
 
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self._parameters = parameters
+        kind = torch.promote_types(parameters[0].dtype, torch.float32)
+        size = sum(p.numel() for p in parameters)
+        self.total = torch.zeros(size, dtype=kind, device=parameters[0].device)
+        """All parameters' gradients, one after the other."""
 
-def _gradients_of(
-    parameters: Sequence[Tensor], play: Callable[[], Result]
-) -> tuple[Result, list[Tensor]]:
-    for parameter in parameters:
-        parameter.grad = None
-    result = play()
-    return result, [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    def add(self, play: Callable[[], None], scale: Tensor | float = 1.0) -> None:
+        """Add what play accumulates in the parameters' gradients.
+
+        :param scale: of the loss, which play's gradients are to be freed of.
+        """
+        before = [p.grad for p in self._parameters]
+        for parameter in self._parameters:
+            parameter.grad = None
+        try:
+            play()
+            start = 0
+            for parameter in self._parameters:
+                if parameter.grad is not None:
+                    into = self.total[start : start + parameter.numel()]
+                    into += parameter.grad.flatten().to(into.dtype) / scale
+                start += parameter.numel()
+        finally:
+            for parameter, old in zip(self._parameters, before, strict=True):
+                parameter.grad = old

@@ -79,48 +79,19 @@ class Ascent:
     def climb(self, masks: RandomState) -> None:
         """One ascent step whose result is a constant: only delta's gradient is computed."""
         leaf = as_leaves(self.delta)
-        gradient = self._gradient(leaf, masks)
+        gradient = l_v_gradient(self.regulariser, leaf, masks)
         self._step(gradient)
 
     def _step(self, gradient: Delta) -> None:
         with torch.no_grad():
             self.delta, self.state = self.follower.move(self.game, self.delta, gradient, self.state)
 
-    def _gradient(self, delta: Delta, masks: RandomState, *, create_graph: bool = False) -> Delta:
-        """d l_v / d delta, for each side. The parameters' gradients are not computed.
-
-        In float16 it would vanish on its way back through the model, and in a double backward pass
-        the ascent's answer, which a normalized rule divides by the gradient's length, would
-        overflow. Each sentence's part therefore goes back so scaled that it is of size 1 where
-        it enters the model. It is free of that when it comes out.
-        """
-        perturbed = self.game.perturbed(delta, masks)
-        entering = self.regulariser.gradient(perturbed, differentiable=create_graph)
-        scale: Tensor | None = None
-        if perturbed.hidden.dtype == torch.float16:
-            sentences, size = self.game.sentences(), next(iter(delta.values())).size(0)
-            rows = entering.detach().abs().amax(1)
-            largest = rows.new_zeros(size).scatter_reduce(0, sentences, rows, "amax")
-            scale = torch.where(largest > 0, 1 / torch.where(largest > 0, largest, 1.0), 1.0)
-            entering = entering * scale[sentences].unsqueeze(1)
-        gradients = torch.autograd.grad(
-            perturbed.hidden,
-            list(delta.values()),
-            entering.to(perturbed.hidden.dtype),
-            create_graph=create_graph,
-            materialize_grads=True,
-        )
-        return {
-            side: g if scale is None else g / scale[:, None, None]
-            for side, g in zip(delta, gradients, strict=True)
-        }
-
     def exact(self, masks: Sequence[RandomState]) -> Unrolled:
         """Unroll one step for each of the masks by double backward."""
         delta, state = as_leaves(self.delta), self.state
         with _twice_differentiable_kernels():
             for mask in masks:
-                gradient = self._gradient(delta, mask, create_graph=True)
+                gradient = l_v_gradient(self.regulariser, delta, mask, create_graph=True)
                 delta, state = self.follower.move(self.game, delta, gradient, state)
 
         def pull_back(v: Delta) -> Tensor:
@@ -134,7 +105,7 @@ class Ascent:
         moves = []
         for mask in masks:
             leaf = as_leaves(self.delta)
-            gradient = self._gradient(leaf, mask)
+            gradient = l_v_gradient(self.regulariser, leaf, mask)
             moves.append(_Move(mask, self.delta, gradient, self.state))
             self._step(gradient)
 
@@ -222,6 +193,38 @@ class Ascent:
         u = dict(zip(before, bars[:n], strict=True))
         w = dict(zip(before, bars[n : 2 * n], strict=True))
         return u, w, list(bars[2 * n :])
+
+
+def l_v_gradient(
+    l_v: Regulariser, delta: Delta, masks: RandomState, *, create_graph: bool = False
+) -> Delta:
+    """d l_v / d delta, for each side. The parameters' gradients are not computed.
+
+    In float16 it would vanish on its way back through the model, and in a double backward pass
+    the ascent's answer, which a normalized rule divides by the gradient's length, would
+    overflow. Each sentence's part therefore goes back so scaled that it is of size 1 where
+    it enters the model. It is free of that when it comes out.
+    """
+    perturbed = l_v.game.perturbed(delta, masks)
+    entering = l_v.gradient(perturbed, differentiable=create_graph)
+    scale: Tensor | None = None
+    if perturbed.hidden.dtype == torch.float16:
+        sentences, size = l_v.game.sentences(), next(iter(delta.values())).size(0)
+        rows = entering.detach().abs().amax(1)
+        largest = rows.new_zeros(size).scatter_reduce(0, sentences, rows, "amax")
+        scale = torch.where(largest > 0, 1 / torch.where(largest > 0, largest, 1.0), 1.0)
+        entering = entering * scale[sentences].unsqueeze(1)
+    gradients = torch.autograd.grad(
+        perturbed.hidden,
+        list(delta.values()),
+        entering.to(perturbed.hidden.dtype),
+        create_graph=create_graph,
+        materialize_grads=True,
+    )
+    return {
+        side: g if scale is None else g / scale[:, None, None]
+        for side, g in zip(delta, gradients, strict=True)
+    }
 
 
 @contextmanager

@@ -22,6 +22,8 @@ class AdvConfig(MasksConfig, BallConfig):
 class AdvCriterion(AdversarialCriterion):
     """Adversarial training."""
 
+    raises_task_loss = True
+
     def setup_method(self, cfg: AdvConfig) -> None:
         """See `AdversarialCriterion.setup_method`."""
         self.follower = follower(

@@ -8,13 +8,23 @@ from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEn
 from fairseq.logging import metrics
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import TASK_REGISTRY
+from fairseq.utils import get_perplexity
 from torch import Tensor
 
+from fairseq_adv.core.backward import Backward
 from fairseq_adv.core.follower import Follower
-from fairseq_adv.core.game import Accumulate, InvalidSetting, Method, Step
-from fairseq_adv.core.gauges import delta_norm, interaction_share
+from fairseq_adv.core.game import InvalidSetting, Method, Step
+from fairseq_adv.core.gauges import PartOfGradient, delta_norm
+from fairseq_adv.core.methods.salt import SALT
+from fairseq_adv.core.random_state import RandomState
+from fairseq_adv.core.task_loss import TaskLoss
 from fairseq_adv.criterions.options import ScheduleConfig
-from fairseq_adv.criterions.unsupported import refuse_16_bits, refuse_model, refuse_surroundings
+from fairseq_adv.criterions.unsupported import (
+    refuse_16_bits,
+    refuse_equal_passes,
+    refuse_model,
+    refuse_surroundings,
+)
 from fairseq_adv.dropout import fast_dropout
 from fairseq_adv.embedding_hooks import UnsupportedModel
 from fairseq_adv.fairseq_game import FairseqGame, check_embeddings, mixed_precision
@@ -32,8 +42,8 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
 
     method: Method
     follower: Follower | None = None
-    without_interaction: Method | None = None
-    """The same method with the follower's answer taken as a constant, where that matters."""
+    raises_task_loss = False
+    """Whether the follower raises the task loss, and not a divergence from the clean pass."""
     replaces_task_loss = False
     """Whether the weight is moved from the clean task loss to the perturbed one, not added."""
     ascends_apart = False
@@ -74,95 +84,124 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
         except UnsupportedModel as error:
             raise SystemExit(f"fairseq_adv: {error}") from None
         refuse_model(model, self.cfg._name, self.ascends_apart)
-        refuse_16_bits(self.cfg, model)
+        refuse_16_bits(self.cfg)
+        refuse_equal_passes(self, model)
 
-    def weight(self, update_num: int) -> float:
-        """alpha in this update: 0 between games, and ramped up from 0 at the start."""
+    def schedule(self, update_num: int) -> float:
+        """What weights are multiplied by: 0 between games, and ramped up from 0 at the start."""
         if update_num % self.cfg.adv_interval != 0:
             return 0.0
         warmup: int = self.cfg.adv_warmup_updates
         ramp = min(1.0, update_num / warmup) if warmup > 0 else 1.0
         times = 1 if self.replaces_task_loss else self.cfg.adv_interval
-        return float(self.cfg.adv_weight * times * ramp)
+        return float(times * ramp)
+
+    def weight(self, update_num: int) -> float:
+        """alpha in this update."""
+        return float(self.cfg.adv_weight * self.schedule(update_num))
+
+    def plays(self, update_num: int) -> bool:
+        """Whether there is a game in this update; else it is a plain one."""
+        return self.weight(update_num) > 0
 
     def method_in(self, update_num: int) -> Method:
         """The method as it is played in this update."""
         return self.method
 
-    def gauged(self, update_num: int) -> bool:
-        """Whether this update's game measures the gauges that cost extra passes."""
+    def gauged(self, update_num: int, replay: int = 0) -> bool:
+        """Whether this update's game measures the gauges that cost extra passes.
+
+        :param replay: of the same group of batches, from 0, where groups are replayed.
+        """
         every: int = self.cfg.gauge_interval
-        return every > 0 and (update_num // self.cfg.adv_interval) % every == 0
+        game = update_num // self.cfg.adv_interval
+        return self.plays(update_num) and every > 0 and game % every == 0
+
+    @property
+    def interacts(self) -> bool:
+        """Whether the gradient has a leader-follower term, so that gauged updates measure it."""
+        return isinstance(self.method, SALT)
 
     def play(
         self,
         model: BaseFairseqModel,
         sample: dict[str, Any],
         update_num: int,
-        accumulate: Accumulate,
+        accumulate: Backward,
         *,
         reference_model: BaseFairseqModel | None = None,
         memory: Memory | None = None,
+        replay: int = 0,
+        interaction: PartOfGradient | None = None,
         autocast: bool = False,
     ) -> tuple[Tensor, int, dict[str, Any]]:
         """One batch of training: forward and backward passes, of a game or, between games, plain.
 
         :param reference_model: an average of earlier models, for the methods that ask for one.
         :param memory: what a batch carries from replay to replay, for the methods that replay.
+        :param replay: of the batch, from 0, for the same.
+        :param interaction: what to add the leader-follower term to, if the update measures it.
         :param autocast: run the model in the mixed precision of --amp; all else is in float32.
 
         Returns the objective's value, the sample size that its gradient is to be divided by, and
-        the logging output, like a criterion's `forward`.
+        the logging output, like a criterion's `forward`. What is logged has the same names, and
+        types, on all workers of an update.
         """
         weight = self.weight(update_num)
-        if weight == 0:
+        if not self.plays(update_num):
             with mixed_precision(model, autocast):
                 loss, sample_size, log = self(model, sample)
             accumulate(loss)
             return loss.detach(), sample_size, log
-        gauged = self.gauged(update_num)
+        gauged = self.gauged(update_num, replay)
         method = self.method_in(update_num)
         parts = parts_of(sample, self._parts(model, sample, method), self.padding_idx)
+        start = RandomState.capture()
 
-        def play(method: Method, gauges: bool) -> dict[str, Any]:
-            log: dict[str, Any] = {}
-            for part in parts:
-                game = FairseqGame(
-                    model,
-                    part,
-                    self,
-                    reference_model=reference_model,
-                    memory=memory,
-                    autocast=autocast,
-                )
-                step = method.step(game, accumulate, weight=weight, gauges=gauges)
-                step.finish(accumulate)
-                for name, value in self._log(game, step).items():
-                    log[name] = log.get(name, 0) + value
-                del game, step  # and what they keep, before the next part's graph grows
-            return log
+        def game(part: dict[str, Any]) -> FairseqGame:
+            return FairseqGame(
+                model,
+                part,
+                self,
+                reference_model=reference_model,
+                memory=memory,
+                autocast=autocast,
+            )
 
-        frozen = self.without_interaction
+        found: dict[str, Tensor] = {}
+        task_losses = 1
         with fast_dropout():
-            if gauged and frozen is not None:
-                parameters = [p for p in model.parameters() if p.requires_grad]
-                log, share = interaction_share(
-                    parameters, lambda: play(method, True), lambda: play(frozen, False)
-                )
-                log |= {"interaction": share, "interaction_games": 1}
-            else:
-                log = play(method, gauged)
+            for part in parts:
+                step = method.step(game(part), accumulate, weight=weight, gauges=gauged)
+                step.finish(accumulate)
+                task_losses = step.task_losses
+                for name, value in self._measures(step).items():
+                    found[name] = found[name] + value if name in found else value
+                del step  # and what it keeps, before the next part's graph grows
+            objective = found["objective"]
+            if interaction is not None:
+                assert isinstance(method, SALT), "no other interacts"
+
+                def leader_follower_term() -> None:
+                    for part in parts:
+                        method.interaction(game(part), accumulate, weight=weight)
+
+                with start.replay():
+                    interaction.add(leader_follower_term, accumulate.scale(objective))
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
-        sample_size *= log.pop("task_losses") // len(parts)
-        log |= {
+        sample_size *= task_losses
+        log = {
+            # Its gradient is averaged over passes' task losses; it is logged as what it is.
+            "loss": objective * task_losses,
             "ntokens": sample["ntokens"],
             "nsentences": sample["target"].size(0),
             "sample_size": sample_size,
-            "adv_ntokens": sample["ntokens"],
         }
-        if "adv_gain" in log:
-            log["gauged_ntokens"] = sample["ntokens"]
-        return log["loss"], sample_size, log
+        for name in self._gauges(gauged):
+            number = log["nsentences" if name == "delta_norm" else "ntokens"]
+            log[name] = found.get(name, objective.new_zeros(()))
+            log[_COUNTED[name]] = number if name in found else 0
+        return objective, sample_size, log
 
     def _parts(self, model: BaseFairseqModel, sample: dict[str, Any], method: Method) -> int:
         """In how many parts to play a game on this batch."""
@@ -174,46 +213,65 @@ class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
         words = len(self.task.target_dictionary)
         return number_of_parts(model, words, method.peak, sample["ntokens"])
 
-    def _log(self, game: FairseqGame, step: Step) -> dict[str, Any]:
-        """What of one part of a game is added up for the log."""
-        log = {
-            "loss": step.objective,
-            "nll_loss": game.nll_loss,
+    def _measures(self, step: Step) -> dict[str, Tensor]:
+        """What one part of a game has measured: sums over its target tokens or sentences."""
+        found = {
+            "objective": step.objective,
             "adv_loss": step.adv_loss,
-            "task_losses": step.task_losses,
+            "adv_gain": step.adv_gain,
+            "proximal_loss": step.proximal_loss,
         }
-        if self.follower is not None:
+        if step.clean_loss is not None:
+            assert isinstance(step.clean_loss, TaskLoss), "it is the game's"
+            found["nll_loss"] = step.clean_loss.nll
+        if self.follower is not None and step.delta:
             sentences = next(iter(step.delta.values())).size(0)
-            norms = delta_norm(step.delta, self.follower) * sentences
-            log |= {"delta_norm": norms, "perturbed_sentences": sentences}
-        if step.adv_gain is not None:
-            log["adv_gain"] = step.adv_gain
-        if step.proximal_loss is not None:
-            log["proximal_loss"] = step.proximal_loss
-        return log
+            found["delta_norm"] = delta_norm(step.delta, self.follower) * sentences
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _gauges(self, gauged: bool) -> tuple[str, ...]:
+        """What a game logs; 0, of no tokens, where it has nothing to measure.
+
+        So does that of a worker that has run out of data, while others replay their batches.
+        """
+        perturbed = () if self.follower is None else ("delta_norm",)
+        return ("nll_loss", "adv_loss", *perturbed, *(("adv_gain",) if gauged else ()))
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
-        """Log, beside fairseq's own, what the game did; absent where no game was played.
+        """Log, beside fairseq's own, what the game did; absent where nothing was measured.
 
         `adv_loss`, `adv_gain` and `proximal_loss` are in bits per target token, like fairseq's
-        `loss` and `nll_loss`; `delta_norm` is in embedding units; `interaction` is a ratio.
+        `loss` and `nll_loss`; `delta_norm` is in embedding units.
         """
-        super().reduce_metrics(logging_outputs)
 
         def total(key: str) -> Any:
             return sum(log.get(key, 0) for log in logging_outputs)
 
-        for name, count, unit in (
-            ("adv_loss", "adv_ntokens", math.log(2)),
-            ("adv_gain", "gauged_ntokens", math.log(2)),
-            ("proximal_loss", "adv_ntokens", math.log(2)),
-            ("delta_norm", "perturbed_sentences", 1.0),
-            ("interaction", "interaction_games", 1.0),
-        ):
-            n = total(count)
-            if n > 0 and any(name in log for log in logging_outputs):
+        if not any(_COUNTED["nll_loss"] in log for log in logging_outputs):
+            super().reduce_metrics(logging_outputs)  # no game: validation, and plain updates
+            return
+        size, clean = total("sample_size"), total(_COUNTED["nll_loss"])
+        metrics.log_scalar("loss", total("loss") / size / math.log(2), size, round=3)
+        if clean > 0:
+            nll = total("nll_loss") / clean / math.log(2)
+            metrics.log_scalar("nll_loss", nll, clean, round=3)
+            metrics.log_derived("ppl", lambda meters: get_perplexity(meters["nll_loss"].avg))
+        for name in ("adv_loss", "adv_gain", "proximal_loss", "delta_norm"):
+            n = total(_COUNTED[name])
+            if n > 0:
+                unit = 1.0 if name == "delta_norm" else math.log(2)
                 metrics.log_scalar(name, total(name) / n / unit, n, round=6)
+
+
+_COUNTED = {
+    "nll_loss": "nll_ntokens",
+    "adv_loss": "adv_ntokens",
+    "adv_gain": "gauged_ntokens",
+    "proximal_loss": "proximal_ntokens",
+    "delta_norm": "perturbed_sentences",
+}
+"""How many target tokens, or sentences, a sum in the log is of."""
 
 
 def _task_like(task: Any) -> str:

@@ -46,11 +46,15 @@ class FreeATConfig(AdvObjectiveConfig, StepConfig):
 class FreeATCriterion(AdversarialCriterion):
     """Free adversarial training."""
 
-    def gauged(self, update_num: int) -> bool:
-        """Whether to measure: in the last replay of every n-th group; in the first, delta is 0."""
-        group, replay = divmod(update_num, self.cfg.replays)
+    def gauged(self, update_num: int, replay: int = 0) -> bool:
+        """Whether to measure: in the last replay of every n-th group; in the first, delta is 0.
+
+        Skipped updates are replays, but are not counted by the trainer.
+        """
+        group = update_num // self.cfg.replays
         every: int = self.cfg.gauge_interval
-        return every > 0 and replay == self.cfg.replays - 1 and group % every == 0
+        last = replay == self.cfg.replays - 1
+        return self.plays(update_num) and last and every > 0 and group % every == 0
 
     def setup_method(self, cfg: FreeATConfig) -> None:
         """See `AdversarialCriterion.setup_method`."""
@@ -65,7 +69,7 @@ class FreeATCriterion(AdversarialCriterion):
             ascent_step_size=cfg.ascent_step_size,
             ascent_rule=str(cfg.ascent_rule),
         )
-        self.replaces_task_loss = str(cfg.adv_objective) == "task-loss"
+        self.raises_task_loss = self.replaces_task_loss = str(cfg.adv_objective) == "task-loss"
         self.method = FreeAT(
             follower=self.follower,
             objective=str(cfg.adv_objective),  # type: ignore[arg-type]

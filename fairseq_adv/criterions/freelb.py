@@ -39,7 +39,7 @@ class FreeLBCriterion(AdversarialCriterion):
             ascent_step_size=cfg.ascent_step_size,
             ascent_rule="normalized",
         )
-        self.replaces_task_loss = str(cfg.adv_objective) == "task-loss"
+        self.raises_task_loss = self.replaces_task_loss = str(cfg.adv_objective) == "task-loss"
         self.method = FreeLB(
             follower=self.follower,
             objective=str(cfg.adv_objective),  # type: ignore[arg-type]

@@ -53,9 +53,8 @@ class SALTCriterion(AdversarialCriterion):
         if not 0 <= steps <= cfg.ascent_steps:
             raise InvalidSetting("unroll_steps", steps, f"0 to {cfg.ascent_steps} (all steps)")
         self.follower = follower
-        frozen = VAT(follower=follower, regularisation=regularisation(cfg))
         if steps == 0 or not follower.reacts:
-            self.method = frozen
+            self.method = VAT(follower=follower, regularisation=regularisation(cfg))
             return
         self.method = SALT(
             follower=follower,
@@ -63,4 +62,3 @@ class SALTCriterion(AdversarialCriterion):
             unroll_steps=steps,
             unroll_method=str(cfg.unroll_method),  # type: ignore[arg-type]
         )
-        self.without_interaction = frozen

@@ -23,6 +23,7 @@ class SMARTConfig(MasksConfig, AscentConfig):
         },
     )
     store_ema: bool = II("ema.store_ema")
+    ema_fp32: bool = II("ema.ema_fp32")
 
 
 @register_criterion("smart", dataclass=SMARTConfig)
@@ -32,11 +33,18 @@ class SMARTCriterion(AdversarialCriterion):
     method: SMART
     ascends_apart = True
 
+    def plays(self, update_num: int) -> bool:
+        """See `AdversarialCriterion.plays`: the proximal term has a weight of its own."""
+        weights = self.cfg.adv_weight + self.cfg.proximal_weight
+        return self.schedule(update_num) * weights > 0
+
+    def _gauges(self, gauged: bool) -> tuple[str, ...]:
+        """See `AdversarialCriterion`."""
+        return (*super()._gauges(gauged), "proximal_loss")
+
     def method_in(self, update_num: int) -> Method:
-        """See `AdversarialCriterion.method_in`: the proximal term follows the weight's schedule."""
-        if self.cfg.adv_weight == 0:
-            return self.method
-        factor = self.weight(update_num) / self.cfg.adv_weight
+        """See `AdversarialCriterion.method_in`: both terms follow the same schedule."""
+        factor = self.schedule(update_num)
         return replace(self.method, proximal_weight=factor * self.cfg.proximal_weight)
 
     def setup_method(self, cfg: SMARTConfig) -> None:
@@ -51,4 +59,11 @@ class SMARTCriterion(AdversarialCriterion):
             raise SystemExit(
                 f"fairseq_adv: --proximal-weight {cfg.proximal_weight} compares with an average of "
                 "earlier models: add --store-ema --ema-decay 0.999, or set --proximal-weight 0"
+            )
+        low = [f"--{name}" for name in ("bf16", "fp16") if getattr(cfg, name)]
+        if cfg.proximal_weight > 0 and low and not cfg.ema_fp32:
+            raise SystemExit(
+                f"fairseq_adv: --proximal-weight {cfg.proximal_weight} with {low[0]}: an average "
+                "in 16 bits does not follow the model, whose steps are below its rounding: add "
+                "--ema-fp32"
             )

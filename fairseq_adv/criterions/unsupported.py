@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from fairseq.dataclass import FairseqDataclass
-from fairseq.modules import FairseqDropout
+from fairseq.modules import FairseqDropout, LayerDropModuleList
 from omegaconf import II
 from torch import nn
 
@@ -89,30 +89,80 @@ LEAST_START = 0.03
 Measured (`benchmarks/precision.py`): without dropout, SALT's gradient is 90 % off from 0.001, 24 %
 from 0.01 and 7 % from 0.03 in bfloat16, on embeddings whose own standard deviation is 0.09.
 """
+LEAST_START_IN_FLOAT32 = 1e-5
+"""The same in float32."""
 
 
-def refuse_16_bits(cfg: Any, model: nn.Module) -> None:
+def refuse_16_bits(cfg: Any) -> None:
     """Refuse what 16 bits do not resolve.
 
     :param cfg: the criterion's options.
     """
-    used = [f"--{name}" for name in ("bf16", "fp16", "amp") if getattr(cfg, name)]
-    if not used:
-        return
-    if str(getattr(cfg, "unroll_method", "exact")) != "exact" and cfg.unroll_steps != 0:
+    used = _16_bits(cfg)
+    if used and str(getattr(cfg, "unroll_method", "exact")) != "exact" and cfg.unroll_steps != 0:
         raise SystemExit(
-            f"fairseq_adv: --unroll-method {cfg.unroll_method} with {used[0]}: it takes a "
+            f"fairseq_adv: --unroll-method {cfg.unroll_method} with {used}: it takes a "
             "difference of gradients that 16 bits do not resolve: use --unroll-method exact"
         )
-    start = getattr(cfg, "init_std", None)
-    dropped = any(isinstance(m, FairseqDropout) and m.p > 0 for m in model.modules())
-    same = str(getattr(cfg, "dropout_masks", "shared")) == "shared" or not dropped
-    if start is not None and start < LEAST_START and same:
+
+
+def refuse_equal_passes(criterion: Any, model: nn.Module) -> None:
+    """Refuse a game in which both passes are the same, to the bit or to rounding.
+
+    A divergence begins at 0 there, and so does its gradient: a follower that starts at rest stays
+    there, or climbs along rounding noise.
+
+    :param criterion: one of the methods'.
+    """
+    cfg = criterion.cfg
+    if str(getattr(cfg, "dropout_masks", "independent")) == "shared":
+        why, cure = "the same dropout in both passes", "--dropout-masks independent"
+    elif not _drops_out(model):
+        why, cure = "no dropout", "--dropout above 0"
+    else:
+        return
+    beginning = f"fairseq_adv: --criterion {cfg._name}"
+    if criterion.follower is None:
+        if getattr(cfg, "cutoff_rate", 0) == 0:
+            cut = f" and --cutoff-rate {cfg.cutoff_rate}" if hasattr(cfg, "cutoff_rate") else ""
+            raise SystemExit(
+                f"{beginning} with {why}{cut}: its two passes are one and the same: use {cure}"
+            )
+        return
+    if criterion.raises_task_loss:
+        return
+    used = _16_bits(cfg)
+    least = LEAST_START if used else LEAST_START_IN_FLOAT32
+    start = criterion.follower.init_std
+    if hasattr(cfg, "init_std") and start < least:
         raise SystemExit(
-            f"fairseq_adv: --init-std {start} with {used[0]} and the same dropout in both passes, "
-            "or none: a divergence begins at 0, and where it rises is lost in 16 bits: use "
-            f"--init-std {LEAST_START} or more, --dropout-masks independent, or float32"
+            f"{beginning} --init-std {start} with {why}: a divergence begins at 0, and where it "
+            f"rises is lost in the rounding of {used or 'float32'}: use --init-std {least} or "
+            f"more, or {cure}"
         )
+    if start == 0:
+        raise SystemExit(
+            f"{beginning} --adv-objective {cfg.adv_objective} with {why}: a divergence begins at "
+            f"0, and a perturbation that does so as well stays there: use --adv-objective "
+            f"task-loss, or {cure}"
+        )
+
+
+def _16_bits(cfg: Any) -> str | None:
+    """The option that asks for 16 bits."""
+    return next((f"--{name}" for name in ("bf16", "fp16", "amp") if getattr(cfg, name)), None)
+
+
+def _drops_out(model: nn.Module) -> bool:
+    """Whether two passes of a model in training differ."""
+    return any(
+        (
+            isinstance(m, FairseqDropout | LayerDropModuleList | nn.modules.dropout._DropoutNd)
+            and m.p > 0
+        )
+        or (isinstance(m, nn.RNNBase) and m.dropout > 0 and m.num_layers > 1)
+        for m in model.modules()
+    )
 
 
 def refuse_model(model: nn.Module, criterion: str, differentiates: bool) -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from fairseq.distributed import LegacyDistributedDataParallel, ModuleProxyWrapper
+from fairseq.distributed import (
+    DistributedTimeoutWrapper,
+    LegacyDistributedDataParallel,
+    ModuleProxyWrapper,
+)
+from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
 from fairseq.models import BaseFairseqModel
 from fairseq.optim import FairseqOptimizer
 from fairseq.optim.amp_optimizer import AMPOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fairseq_adv.core.backward import Backward
+from fairseq_adv.core.gauges import PartOfGradient
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.freeat import FreeATConfig, FreeATCriterion
 from fairseq_adv.interruption import Interruption
@@ -59,6 +66,8 @@ class AdversarialTraining:
     stop: Stop | None = None
     """Why the training is to end before its time: see `trainer_hooks`."""
     _interruption: Interruption | None = None
+    _interaction: PartOfGradient | None = None
+    """The leader-follower term of the running update, where it is measured."""
     _model: Any = None
     _replayed: FreeATConfig
     _memories: list[dict[str, Any]]
@@ -163,8 +172,10 @@ class AdversarialTraining:
             return loss, sample_size, self._with_vote(log)
         model.train()
         model.set_num_updates(update_num)
-        plain = criterion.weight(update_num) == 0  # fairseq synchronises that by itself
-        with nullcontext() if plain else _synchronised_once(model):
+        replay = 0 if self.memory is None else self.memory.replay
+        interaction = self._measured_interaction(criterion, model, update_num)
+        # fairseq synchronises a plain one by itself
+        with _synchronised_once(model) if criterion.plays(update_num) else nullcontext():
             loss, sample_size, log = criterion.play(
                 model,
                 sample,
@@ -172,6 +183,8 @@ class AdversarialTraining:
                 OptimizerBackward(optimizer, ignore_grad),
                 reference_model=ema_model,
                 memory=None if ignore_grad else self.memory,  # a stand-in is nobody's replay
+                replay=replay,
+                interaction=interaction,
                 autocast=isinstance(optimizer, AMPOptimizer),
             )
         if self.skipped is not None and not ignore_grad:
@@ -196,10 +209,41 @@ class AdversarialTraining:
 
     def begin_update(self) -> None:
         """See `trainer_hooks`."""
+        self._interaction = None
         if self.skipped is not None:
             self.skipped.begin_update()
         if self.memory is not None:
             self.memory.begin_update()
+
+    def gradient_known(self, trainer: Any, sample_size: Any, norm: Tensor) -> None:
+        """See `trainer_hooks`: the leader-follower term's share of it is logged, if it is measured.
+
+        It is that of the update as a whole, like the norm: of all its batches, on all workers.
+        """
+        update_num = trainer.get_num_updates() - 1
+        measured = self._measured_interaction(trainer.criterion, trainer.model, update_num)
+        if measured is None or not norm > 0:
+            return
+        term = measured.total
+        if trainer.data_parallel_world_size > 1:
+            distributed_utils.all_reduce(term, group=trainer.data_parallel_process_group)
+        share = float(term.norm() / sample_size / norm)
+        if math.isfinite(share):  # float16 may overflow in one of the two only
+            metrics.log_scalar("interaction", share, round=6)
+
+    def _measured_interaction(
+        self, criterion: Any, model: Any, update_num: int
+    ) -> PartOfGradient | None:
+        """The leader-follower term of the running update, if that is one to be measured.
+
+        Also on a worker that has had no batch for it: all of them add theirs up.
+        """
+        if not isinstance(criterion, AdversarialCriterion) or not criterion.interacts:
+            return None
+        if self._interaction is None and criterion.gauged(update_num):
+            trained = [p for p in model.parameters() if p.requires_grad]
+            self._interaction = PartOfGradient(trained)
+        return self._interaction
 
     def end_update(self) -> None:
         """See `trainer_hooks`."""
@@ -225,7 +269,7 @@ def _synchronised_once(model: BaseFairseqModel) -> Iterator[None]:
     `DistributedDataParallel` would do so in the first backward pass after a forward pass, and a
     game takes several. `LegacyDistributedDataParallel` waits for fairseq to ask, as it should be.
     """
-    parallel = model.module if isinstance(model, ModuleProxyWrapper) else model
+    parallel = _shares_gradients(model)
     if not isinstance(parallel, DistributedDataParallel):
         yield
         return
@@ -234,6 +278,28 @@ def _synchronised_once(model: BaseFairseqModel) -> Iterator[None]:
         yield
     if last_of_update:
         LegacyDistributedDataParallel(parallel.module, parallel.process_group).all_reduce_grads()
+
+
+_WRAPPERS = (ModuleProxyWrapper, DistributedTimeoutWrapper)
+"""What fairseq puts around a model, in whatever order, that leaves gradients alone."""
+
+
+def _shares_gradients(model: nn.Module) -> nn.Module | None:
+    """The wrapper that shares a model's gradients between workers; None where there is none.
+
+    Exits if there are several workers and it is not known how they share gradients.
+    """
+    inner = model
+    while isinstance(inner, _WRAPPERS):
+        inner = inner.module
+    if isinstance(inner, DistributedDataParallel | LegacyDistributedDataParallel):
+        return inner
+    if _world_size() > 1:
+        raise SystemExit(
+            f"fairseq_adv: {type(inner).__name__} shares gradients between workers in a way that "
+            "games have not been shown to be right with: use --ddp-backend legacy_ddp"
+        )
+    return None
 
 
 def _distributed() -> bool:

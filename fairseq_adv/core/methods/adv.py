@@ -57,7 +57,8 @@ class Adv:
         """One batch; see `Method.step`."""
         zero, state = self.follower.start(game)
         leaf = as_leaves(zero)
-        clean = evaluate(game.task_loss(game.clean(leaf)))
+        loss = game.task_loss(game.clean(leaf))
+        clean = evaluate(loss)
         a = dict(zip(leaf, accumulate(clean, tuple(leaf.values())), strict=True))
         r, _ = self.follower.move(game, zero, a, state)
 
@@ -67,12 +68,13 @@ class Adv:
         gain = None
         if gauges:
             with torch.no_grad():
-                without = game.task_loss(game.perturbed(zero, masks))
+                without = game.task_loss(game.perturbed({}, masks))
                 gain = value.detach() - evaluate(without)
         return Step(
             last=weight * value,
             adv_loss=value.detach(),
             objective=clean.detach() + weight * value.detach(),
             delta=r,
+            clean_loss=loss,
             adv_gain=gain,
         )

@@ -31,6 +31,7 @@ from torch import Tensor
 from fairseq_adv.core.adv_objective import (
     ADV_OBJECTIVES,
     AdvObjective,
+    PerturbedTaskLoss,
     Regularisation,
     gain,
     open_objective,
@@ -68,8 +69,9 @@ class FreeAT:
     ) -> Step:
         """Algorithm 1, one replay of one batch; see `Method.step`."""
         loss = open_objective(self.objective, game, accumulate, self.regularisation, weight)
-        delta, state = self.follower.start(game)
-        delta = game.recall() or delta
+        start, state = self.follower.start(game)
+        remembered = game.recall()
+        delta = start if remembered is None else remembered
         leaf = as_leaves(delta)
         masks = loss.masks()
         last, value = loss.last(leaf, masks, weight)
@@ -78,12 +80,17 @@ class FreeAT:
             gradient: Delta = {side: g / weight for side, g in zip(leaf, g_adv, strict=True)}
             game.remember(self.follower.move(game, delta, gradient, state)[0])
 
+        moved = remembered is not None
+        if not moved and isinstance(loss, PerturbedTaskLoss) and loss.clean_loss is None:
+            loss.clean_loss = loss.latest  # of delta = 0
+        gained = gain(loss, value, masks) if gauges and moved else None
         return Step(
             last=last,
-            adv_loss=value,
+            adv_loss=value if moved else None,
             objective=loss.task_loss + weight * value,
-            delta=delta,
-            adv_gain=gain(loss, value, delta, masks) if gauges else None,
+            delta=delta if moved else {},
+            clean_loss=loss.clean_loss,
+            adv_gain=gained,
             leaves=tuple(leaf.values()),
             then=move,
         )

@@ -11,6 +11,11 @@ leader's, and the leader descends along the average of the K (Algorithm 1):
 
 with norms and projection per sentence. With one step from zero, K = 1, this is the plain step.
 
+The K passes have one dropout mask: the follower climbs for the network that it then meets, and the
+leader descends for one network at a time, as with variational dropout (section 3.3, "When
+adversarial training meets dropout"). It is the clean pass's, or one of its own:
+`Regularisation.dropout_masks`.
+
 - `task-loss` is the algorithm as published: L is the task loss, and there is no clean pass. With
   a weight below 1, (1 - alpha) of the clean loss stays beside alpha of the perturbed ones.
 - `divergence` is how the SALT paper used it ("an adversarial regularization method"): l_v in the
@@ -64,23 +69,25 @@ class FreeLB:
         loss = open_objective(self.objective, game, accumulate, self.regularisation, weight)
         share = weight / self.follower.ascent_steps
         delta, state = self.follower.start(game)
+        masks = loss.masks()
         values = []
         for _ in range(self.follower.ascent_steps - 1):
             leaf = as_leaves(delta)
-            value = loss(leaf, loss.masks())
+            value = loss(leaf, masks)
             g_adv = loss.accumulate(share * value, tuple(leaf.values()))
             # Without the share: the follower climbs the objective itself.
             gradient: Delta = {side: g / share for side, g in zip(leaf, g_adv, strict=True)}
             delta, state = self.follower.move(game, delta, gradient, state)
             values.append(value.detach())
-        masks = loss.masks()
         last, value = loss.last(delta, masks, share)
         values.append(value)
         mean = sum(values[1:], values[0]) / len(values)
+        gained = gain(loss, value, masks) if gauges else None
         return Step(
             last=last,
-            adv_loss=mean,
+            adv_loss=value,
             objective=loss.task_loss + weight * mean,
             delta=delta,
-            adv_gain=gain(loss, value, delta, masks) if gauges else None,
+            clean_loss=loss.clean_loss,
+            adv_gain=gained,
         )

@@ -39,11 +39,13 @@ class RDrop:
         """Algorithm 1, one batch; see `Method.step`."""
         first, second = game.clean(), game.perturbed({}, RandomState.draw())
         divergence = Divergence(first, second, "symmetric-kl", weight)
-        last = evaluate(game.task_loss(first), game.task_loss(second), divergence)
+        loss = game.task_loss(first)
+        last = evaluate(loss, game.task_loss(second), divergence)
         return Step(
             last=last,
             adv_loss=divergence.value,
             objective=last.detach(),
             delta={},
+            clean_loss=loss,
             task_losses=2,
         )

@@ -32,10 +32,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fairseq_adv.core.adv_objective import Regularisation, Regulariser, gain
-from fairseq_adv.core.follower import Follower
+from fairseq_adv.core.follower import Follower, as_leaves
 from fairseq_adv.core.game import Accumulate, Game, InvalidSetting, Peak, Step
-from fairseq_adv.core.random_state import RandomState
-from fairseq_adv.core.stackelberg import UNROLL_METHODS, Ascent, Unrolled, UnrollMethod
+from fairseq_adv.core.stackelberg import (
+    UNROLL_METHODS,
+    Ascent,
+    Unrolled,
+    UnrollMethod,
+    l_v_gradient,
+)
 
 _KEPT: dict[UnrollMethod, int] = {"exact": 2, "one-sided": 1, "central": 0}
 """What is kept of the ascent, in graphs: one for second derivatives is, as measured, like three; a
@@ -80,17 +85,12 @@ class SALT:
     ) -> Step:
         """Algorithm 1, one batch; see `Method.step`."""
         l_v = Regulariser(game, accumulate, self.regularisation)
-
-        # The follower: delta^0, then K times Eq. 3.
-        ascent = Ascent(game, self.follower, l_v)
-        for _ in range(self.follower.ascent_steps - self.unroll_steps):
-            ascent.climb(l_v.masks())
-        answer = self._unroll(ascent, [l_v.masks() for _ in range(self.unroll_steps)])
+        answer = self._answer(l_v)
 
         # The leader's own part of Eq. 4: alpha * partial l_v / partial theta, at delta^K. The same
         # backward pass gives v, and with it the interaction: v^T d delta^K / d theta.
         masks = l_v.masks()
-        delta = {side: d.requires_grad_() for side, d in answer.delta.items()}
+        delta = as_leaves(answer.delta)
         value = l_v(delta, masks)
         v = l_v.accumulate(weight * value, tuple(delta.values()))
         last = answer.pull_back(dict(zip(delta, v, strict=True)))
@@ -99,10 +99,28 @@ class SALT:
             adv_loss=value.detach(),
             objective=l_v.task_loss + weight * value.detach(),
             delta={side: d.detach() for side, d in delta.items()},
-            adv_gain=gain(l_v, value, delta, masks) if gauges else None,
+            clean_loss=l_v.clean_loss,
+            adv_gain=gain(l_v, value, masks) if gauges else None,
         )
 
-    def _unroll(self, ascent: Ascent, masks: list[RandomState]) -> Unrolled:
+    def interaction(self, game: Game, accumulate: Accumulate, *, weight: float) -> None:
+        """Accumulate the last term of Eq. 4 alone: what `step` has and VAT has not.
+
+        From the same random state it is that of the same game. A difference of the two methods'
+        gradients would be lost where these are rounded to 16 bits.
+        """
+        l_v = Regulariser(game, accumulate, self.regularisation, descends=False)
+        answer = self._answer(l_v)
+        gradient = l_v_gradient(l_v, as_leaves(answer.delta), l_v.masks())
+        v = {side: weight * g for side, g in gradient.items()}
+        accumulate(l_v.close(answer.pull_back(v)))
+
+    def _answer(self, l_v: Regulariser) -> Unrolled:
+        """The follower: delta^0, then K times Eq. 3."""
+        ascent = Ascent(l_v.game, self.follower, l_v)
+        for _ in range(self.follower.ascent_steps - self.unroll_steps):
+            ascent.climb(l_v.masks())
+        masks = [l_v.masks() for _ in range(self.unroll_steps)]
         if self.unroll_method == "exact":
             return ascent.exact(masks)
         if self.unroll_method == "central":

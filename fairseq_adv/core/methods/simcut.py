@@ -81,6 +81,7 @@ class SimCut:
             adv_loss=value,
             objective=clean.task_loss + weight * value,
             delta={},
+            clean_loss=clean.clean_loss,
             adv_gain=gain,
         )
 

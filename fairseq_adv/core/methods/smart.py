@@ -36,6 +36,7 @@ from fairseq_adv.core.adv_objective import DropoutMasks, Regularisation, Regular
 from fairseq_adv.core.divergence import Divergence
 from fairseq_adv.core.follower import Follower
 from fairseq_adv.core.game import Accumulate, Game, InvalidSetting, Peak, Step
+from fairseq_adv.core.predictions import evaluate
 from fairseq_adv.core.stackelberg import Ascent
 
 
@@ -69,14 +70,16 @@ class SMART:
             dropout_masks=self.dropout_masks,
         )
         l_s = Regulariser(game, accumulate, settings)
-        ascent = Ascent(game, self.follower, l_s)
-        for _ in range(self.follower.ascent_steps):
-            ascent.climb(l_s.masks())
-        masks = l_s.masks()
         proximal: list[Divergence] = []
         if self.proximal_weight > 0:
             reference, kind = game.reference(), settings.divergence
             proximal = [Divergence(reference, l_s.predictions, kind, self.proximal_weight)]
+        if weight == 0:
+            return self._proximal_alone(l_s, *proximal)
+        ascent = Ascent(game, self.follower, l_s)
+        for _ in range(self.follower.ascent_steps):
+            ascent.climb(l_s.masks())
+        masks = l_s.masks()
         last, value = l_s.last(ascent.delta, masks, weight, *proximal)
         objective = l_s.task_loss + weight * value
         for term in proximal:
@@ -86,6 +89,19 @@ class SMART:
             adv_loss=value,
             objective=objective,
             delta=ascent.delta,
-            adv_gain=gain(l_s, value, ascent.delta, masks) if gauges else None,
+            clean_loss=l_s.clean_loss,
+            adv_gain=gain(l_s, value, masks) if gauges else None,
+            proximal_loss=proximal[0].value if proximal else None,
+        )
+
+    def _proximal_alone(self, l_s: Regulariser, *proximal: Divergence) -> Step:
+        """L + mu D: nobody perturbs what has no weight."""
+        last = evaluate(l_s.clean_loss, *proximal)
+        return Step(
+            last=last,
+            adv_loss=None,
+            objective=last.detach(),
+            delta={},
+            clean_loss=l_s.clean_loss,
             proximal_loss=proximal[0].value if proximal else None,
         )

@@ -57,5 +57,6 @@ class VAT:
             adv_loss=value,
             objective=l_v.task_loss + weight * value,
             delta=ascent.delta,
-            adv_gain=gain(l_v, value, ascent.delta, masks) if gauges else None,
+            clean_loss=l_v.clean_loss,
+            adv_gain=gain(l_v, value, masks) if gauges else None,
         )
