@@ -4,16 +4,19 @@
 
 Plays each batch in float64 and in the precisions of fairseq's trainer, with the same dropout masks
 and from the same random start, and compares the accumulated gradients, free of the loss scale, as
-the optimizer gets them. Prints the relative distance: the median over batches, and the worst; for
-SALT also that of the leader-follower term alone, relative to its own size. On a GPU if there is
-one (whose dropout masks differ by precision: there, mind the rows without dropout).
+the optimizer gets them. Prints the relative distance: the median over batches, and the worst; also
+that of SALT's leader-follower term and of SMART's proximal term alone, relative to their own size.
+SMART's average model is the trained one with each parameter moved by a hundredth of its matrix's
+size, and in 16 bits where the model is, as `--ema-fp32` casts it. On a GPU if there is one (whose
+dropout masks differ by precision: there, mind the rows without dropout).
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +32,9 @@ from tqdm import tqdm
 
 from benchmarks.trained import Trained, load, parser
 from fairseq_adv.core import follower
+from fairseq_adv.core.divergence import Divergence
 from fairseq_adv.core.predictions import evaluate
+from fairseq_adv.criterions.smart import SMARTCriterion
 from fairseq_adv.fairseq_game import FairseqGame
 from fairseq_adv.tasks.adversarial_training import OptimizerBackward
 from recipes.markdown import markdown_table
@@ -47,6 +52,7 @@ PAPER = {  # recipes/presets/salt-paper.txt
     "ascent_step_size": 1e-4,
     "ascent_rule": "sgd",
 }
+AVERAGE = {"store_ema": True, "ema_fp32": True}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("salt", {"adv_weight": 0.0}),
     "SALT": ("salt", {}),
@@ -55,10 +61,13 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "SALT, no dropout": ("salt", {}),
     "SALT, the paper's settings, no dropout": ("salt", PAPER),
     "SALT, --init-std 0.03, no dropout": ("salt", {"init_std": 0.03}),
+    "SALT, --init-std 1e-4, no dropout": ("salt", {"init_std": 1e-4}),
+    "SALT, --init-std 1e-5, no dropout": ("salt", {"init_std": 1e-5}),
     "SALT, central": ("salt", {"unroll_method": "central"}),
     "SALT, one-sided": ("salt", {"unroll_method": "one-sided"}),
     "VAT": ("vat", {}),
-    "SMART": ("smart", {"proximal_weight": 0.0}),
+    "SMART": ("smart", AVERAGE),
+    "SMART, the proximal term alone": ("smart", {**AVERAGE, "adv_weight": 0.0}),
     "Adv": ("adv", {}),
     "FreeLB": ("freelb", {}),
     "FreeAT": ("freeat", {}),
@@ -86,7 +95,7 @@ class Comparison:
     precision: str
     median: float
     worst: float
-    interaction: float | None
+    term: float | None
 
 
 @contextmanager
@@ -118,25 +127,68 @@ def without_dropout(model: Any) -> Iterator[None]:
             module.p = rate
 
 
+Play = Callable[[FairseqGame, OptimizerBackward], object]
+"""What accumulates a gradient."""
+
+
+def whole(criterion: Any) -> Play:
+    """All that an update accumulates."""
+    weight, method = criterion.weight(0), criterion.method_in(0)
+    if not criterion.plays(0):
+        return lambda game, backward: backward(evaluate(game.task_loss(game.clean())))
+    return lambda game, backward: method.step(game, backward, weight=weight).finish(backward)
+
+
+def term(criterion: Any) -> Play | None:
+    """What is looked at by itself: SALT's leader-follower term, or SMART's proximal one."""
+    if criterion.interacts and criterion.plays(0):
+        weight, method = criterion.weight(0), criterion.method
+        return lambda game, backward: method.interaction(game, backward, weight=weight)
+    if isinstance(criterion, SMARTCriterion):
+
+        def proximal(game: FairseqGame, backward: OptimizerBackward) -> None:
+            backward(evaluate(Divergence(game.reference(), game.clean(), "symmetric-kl")))
+
+        return proximal
+    return None
+
+
+def moved(model: Any) -> Any:
+    """A model near this one, in place of an average of earlier ones."""
+    other = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+            parameter += 0.01 * parameter.norm() * noise / noise.norm()
+    return other.requires_grad_(False)
+
+
 def gradient(
-    trained: Trained, criterion: Any, method: Any, sample: dict[str, Any], precision: str | None
+    trained: Trained,
+    reference: Any,
+    criterion: Any,
+    play: Play,
+    sample: dict[str, Any],
+    precision: str | None,
 ) -> Tensor:
     """The accumulated gradient of all parameters, in float64; None is float64 throughout."""
-    model = trained.model.to(torch.float64 if precision is None else PRECISIONS[precision])
+    kind = torch.float64 if precision is None else PRECISIONS[precision]
+    model, reference = trained.model.to(kind), copy.deepcopy(reference).to(kind)
     on_gpu = next(model.parameters()).is_cuda
     scale = 2.0**15 if precision == "fp16" or (precision == "amp" and on_gpu) else None
     while True:
         model.zero_grad(set_to_none=True)
         torch.manual_seed(1)
         backward = OptimizerBackward(Scaled(scale), ignore_grad=False)  # type: ignore[arg-type]
-        game = FairseqGame(model, sample, criterion, autocast=precision == "amp")
-        weight = criterion.weight(0)
-        if weight == 0:
-            backward(evaluate(game.task_loss(game.clean())))
-        else:
-            method.step(game, backward, weight=weight).finish(backward)
+        amp = precision == "amp"
+        game = FairseqGame(model, sample, criterion, reference_model=reference, autocast=amp)
+        play(game, backward)
         found = torch.cat(
-            [p.grad.double().flatten().cpu() for p in model.parameters() if p.grad is not None]
+            [
+                (torch.zeros_like(p) if p.grad is None else p.grad).double().flatten().cpu()
+                for p in model.parameters()
+            ]
         )
         if scale is None or bool(torch.isfinite(found).all()) or scale < 2**-10:
             return found / (scale or 1.0)
@@ -150,7 +202,7 @@ def compare(trained: Trained, name: str) -> list[Comparison]:
     parameters = {n: p.detach().double().cpu() for n, p in trained.model.named_parameters()}
     errors: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
     parts: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
-    frozen = criterion.without_interaction if criterion.weight(0) > 0 else None
+    reference, alone = moved(trained.model.double()), term(criterion)
     for sample in trained.batches:
         exact, exact_part = None, None
         for precision in (None, *PRECISIONS):
@@ -158,10 +210,9 @@ def compare(trained: Trained, name: str) -> list[Comparison]:
                 trained.model.to(torch.float64)
                 for n, p in trained.model.named_parameters():
                     p.copy_(parameters[n])
-            found = gradient(trained, criterion, criterion.method, sample, precision)
-            part = None
-            if frozen is not None:
-                part = found - gradient(trained, criterion, frozen, sample, precision)
+            given = (trained, reference, criterion)
+            found = gradient(*given, whole(criterion), sample, precision)
+            part = None if alone is None else gradient(*given, alone, sample, precision)
             if precision is None:
                 exact, exact_part = found, part
                 continue
@@ -200,9 +251,9 @@ def main() -> None:
             else:
                 found += compare(trained, name)
             tqdm.write("; ".join(f"{c.method} {c.precision} {c.median:.1e}" for c in found[-4:]))
-    rows = [("method", "precision", "median", "worst", "leader-follower term")]
+    rows = [("method", "precision", "median", "worst", "term alone")]
     for c in found:
-        part = "" if c.interaction is None else f"{c.interaction:.1e}"
+        part = "" if c.term is None else f"{c.term:.1e}"
         rows.append((c.method, c.precision, f"{c.median:.1e}", f"{c.worst:.1e}", part))
     print(markdown_table(rows))
     arguments.out.mkdir(parents=True, exist_ok=True)

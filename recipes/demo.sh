@@ -45,7 +45,7 @@ case $method in
   adv | vat | freelb | salt) adversary=(--criterion "$method" --adv-weight 0.25 "${schedule[@]}") ;;
   smart) # its proximal term compares with an average of earlier models, here of some 100 updates
     adversary=(--criterion smart --adv-weight 0.25 --proximal-weight 0.25 "${schedule[@]}")
-    adversary+=(--store-ema --ema-decay 0.99) ;;
+    adversary+=(--store-ema --ema-decay 0.99 --ema-fp32) ;;
   rdrop) adversary=(--criterion rdrop --adv-weight 1.25 "${schedule[@]}") ;;
   simcut) adversary=(--criterion simcut --adv-weight 0.75 "${schedule[@]}") ;;
   freeat) # plays in every update; the other three quarters of the weight stay with the clean loss

@@ -135,6 +135,73 @@ def test_shared_embeddings_are_averaged_once(in_float32: bool) -> None:
             torch.testing.assert_close(parameter, before[name] + 0.5)
 
 
+def test_an_average_of_every_third_update_goes_on(toy_data: Path, tmp_path: Path) -> None:
+    """Of a training that was stopped after two updates it is that of one that was not."""
+    options = ("--store-ema", "--ema-decay", "0.5", "--ema-update-freq", "3", "--max-update", "7")
+    training.run_training(toy_data, tmp_path / "whole", *options)
+    training.run_training(toy_data, tmp_path / "parts", *options, "--max-update", "2")
+    training.run_training(toy_data, tmp_path / "parts", *options)
+    whole, parts = (training.state(tmp_path / name) for name in ("whole", "parts"))
+    averages = [state["extra_state"]["ema"] for state in (whole, parts)]
+    assert all(torch.equal(averages[1][name], value) for name, value in averages[0].items())
+    assert not torch.equal(
+        *(a["encoder.embed_tokens.weight"] for a in (averages[0], whole["model"]))
+    )
+
+
+@pytest.mark.parametrize("option", ["--finetune-from-model", "--restore-file"])
+@pytest.mark.parametrize("more", [(), ("--bf16", "--ema-fp32")], ids=["fp32", "bf16"])
+def test_an_average_begins_with_a_model_that_had_none(
+    option: str, more: tuple[str, ...], toy_data: Path, tmp_path: Path
+) -> None:
+    """SMART fine-tunes: the model that it stays near to is the one that it was given."""
+    training.run_training(toy_data, tmp_path / "first", criterion="label_smoothed_cross_entropy")
+    given = tmp_path / "first" / "checkpoint_last.pt"
+    smart = ("--store-ema", "--ema-decay", "1", "--max-update", "6", "--lr", "0.1", *more)
+    reset = ("--reset-optimizer",) if option == "--restore-file" else ()
+    training.run_training(
+        toy_data, tmp_path / "smart", *smart, *reset, option, str(given), criterion="smart"
+    )
+    before, after = training.state(tmp_path / "first"), training.state(tmp_path / "smart")
+    for name, value in before["model"].items():
+        if not name.endswith(("version", "_float_tensor")):
+            average = after["extra_state"]["ema"][name]
+            torch.testing.assert_close(average, value.to(average.dtype), rtol=0, atol=0)
+            assert not torch.equal(after["model"][name], average)
+
+
+@pytest.mark.parametrize("precision", ["--bf16", "--fp16"])
+def test_smart_asks_for_an_average_in_float32(precision: str) -> None:
+    """And with it the average follows a model whose steps 16 bits would round away."""
+    name = precision.strip("-")
+    with pytest.raises(SystemExit, match=rf"--proximal-weight 1.0 with {precision}: .*--ema-fp32"):
+        tiny.criterion("smart", **{name: True})
+    tiny.criterion("smart", **{name: True, "proximal_weight": 0.0})
+    tiny.criterion("smart", **{name: True, "ema_fp32": True})
+    moved = {}
+    for kind, in_float32 in (
+        (torch.float32, False),
+        (torch.bfloat16, False),
+        (torch.bfloat16, True),
+    ):
+        model = tiny.transformer().to(kind)
+        slow = Namespace(**{**vars(AVERAGE), "ema_decay": 0.999, "ema_fp32": in_float32})
+        average = EMA(model, slow)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.25
+        before = [p.double() for p in average.get_model().parameters()]
+        for _ in range(300):
+            average.step(model)
+        after = average.get_model().parameters()
+        moved[kind, in_float32] = sum(
+            float((b - a).sum()) for a, b in zip(before, after, strict=True)
+        )
+    expected = moved[torch.float32, False]
+    assert moved[torch.bfloat16, True] == pytest.approx(expected, rel=0.02)
+    assert abs(moved[torch.bfloat16, False] - expected) > 0.5 * abs(expected)  # why it is asked for
+
+
 def test_every_worker_is_told_of_a_checkpoint(tmp_path: Path) -> None:
     """Also one that does not write it."""
     told = []

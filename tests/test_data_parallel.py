@@ -7,12 +7,19 @@ import os
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fairseq.distributed import (
+    DistributedTimeoutWrapper,
+    LegacyDistributedDataParallel,
+    ModuleProxyWrapper,
+)
 
+from fairseq_adv.tasks import adversarial_training
 from tests import training
 from tests.method_table import ROWS, Row, every_method
 
@@ -35,11 +42,12 @@ def start(module: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def train_all(data: Path, out: Path, backend: str, world: int) -> Path:
+def train_all(data: Path, out: Path, backend: str, world: int, *methods: str) -> Path:
     """All methods, one after the other, in as many processes. Returns where they are."""
     port, processes = free_port(), 1 if backend == "accumulated" else world
     workers = [
-        start("tests.workers", data, out, backend, rank, world, port) for rank in range(processes)
+        start("tests.workers", data, out, backend, rank, world, port, *methods)
+        for rank in range(processes)
     ]
     said = [worker.communicate(timeout=600)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * processes, said
@@ -74,6 +82,67 @@ def test_two_workers_are_one_with_two_batches_per_update(
 ) -> None:
     """The epoch ends in the ninth update, where the second worker has no batch any more."""
     assert_same(two[backend], two["accumulated"], row)
+
+
+NOT_OF_THE_GAME = {"wps", "ups", "train_wall", "wall", "gb_free", "clip"}
+
+
+@every_method
+@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
+def test_two_workers_log_what_one_does(row: Row, backend: str, two: dict[str, Path]) -> None:
+    """All losses and gauges are of the whole update, also where a worker has no batch any more."""
+    found, expected = (
+        json.loads((two[name] / row.name / "log.json").read_text())
+        for name in (backend, "accumulated")
+    )
+    assert len(found) == len(expected) == 9
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in ours.keys() - NOT_OF_THE_GAME:
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=2e-3, abs=1e-4), name
+    measured = {name for line in found for name in line}
+    assert ("interaction" in measured) == (row.criterion == "salt")
+    assert ("adv_gain" in measured) == (row.criterion != "rdrop")
+
+
+def test_a_wrapper_around_the_one_that_shares_gradients_changes_nothing(
+    toy_data: Path, tmp_path: Path, two: dict[str, Path]
+) -> None:
+    """fairseq puts one more around the model to watch over hung updates."""
+    (salt,) = (row for row in ROWS if row.name == "salt")
+    watched = "pytorch_ddp --heartbeat-timeout 600"
+    found = train_all(toy_data, tmp_path, watched, 2, salt.name)
+    assert_same(found, two["accumulated"], salt)
+    assert json.loads((found / "synchronisations.json").read_text()) == {salt.name: 9}
+
+
+def test_what_shares_gradients_is_found_behind_any_wrappers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inner = torch.nn.Linear(1, 1)
+    shared = LegacyDistributedDataParallel(inner, process_group=None)
+    monkeypatch.setattr(adversarial_training, "_world_size", lambda: 2)
+    watch = partial(DistributedTimeoutWrapper, timeout=0)
+    for wrapped in (
+        shared,
+        watch(shared),
+        ModuleProxyWrapper(shared),
+        watch(ModuleProxyWrapper(shared)),
+        ModuleProxyWrapper(watch(shared)),
+        watch(watch(ModuleProxyWrapper(shared))),
+    ):
+        assert adversarial_training._shares_gradients(wrapped) is shared
+
+    class Unknown(torch.nn.Module):
+        def __init__(self, module: torch.nn.Module) -> None:
+            super().__init__()
+            self.module = module
+
+    for model in (inner, Unknown(shared), ModuleProxyWrapper(Unknown(shared))):
+        with pytest.raises(SystemExit, match="use --ddp-backend legacy_ddp"):
+            adversarial_training._shares_gradients(model)
+    monkeypatch.setattr(adversarial_training, "_world_size", lambda: 1)
+    assert adversarial_training._shares_gradients(inner) is None
 
 
 @pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])

@@ -130,6 +130,18 @@ def test_whenever_it_comes_the_rest_ends_bit_identical(
     assert same(tmp_path, undisturbed)
 
 
+def test_where_fairseq_does_not_save_yet_the_signal_does(
+    toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every tenth update is saved, but not before --validate-after-updates: 10 would not be."""
+    at_update(monkeypatch, 10)
+    options = ("--validate-after-updates", "30", "--max-tokens", "1000000", "--max-epoch", "30")
+    with pytest.raises(SystemExit) as left:
+        training.run_training(toy_data, tmp_path, *OPTIONS, *options, "--save-interval", "99")
+    assert left.value.code == 128 + signal.SIGTERM
+    assert training.state(tmp_path)["optimizer_history"][-1]["num_updates"] == 10
+
+
 def test_a_training_that_is_done_is_done(
     toy_data: Path, tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

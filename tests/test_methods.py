@@ -492,6 +492,28 @@ def test_freeat_is_gauged_where_delta_is_not_zero() -> None:
     assert not freeat.gauged(5, 3) and freeat.gauged(9, 3)
 
 
+def test_smart_without_an_adversary_keeps_its_proximal_term(dropout_of_games: None) -> None:
+    """L + mu D, naively: no part of it is lost with the other's weight."""
+    match, sample = Match(row_named("smart"), dropout=0.2, adv_weight=0.0), tiny.batch([(5, 4)])
+    mu = match.criterion.cfg.proximal_weight
+    clean = naive.log_probs(match.model, sample, CLEAN_SEED)
+    with torch.no_grad():
+        reference = naive.log_probs(match.reference.eval(), sample, 0)
+    proximal = naive.half_symmetric(clean, reference)
+    objective = naive.task_loss(clean, sample) + mu * proximal
+    expected = naive.gradient(objective, match.model)
+    match.model.zero_grad(set_to_none=True)
+    torch.manual_seed(CLEAN_SEED)
+    found, _, log = match.criterion.play(
+        match.model, sample, 0, tiny.accumulate, reference_model=match.reference
+    )
+    torch.testing.assert_close(found, objective.detach())
+    torch.testing.assert_close(log["proximal_loss"], proximal.detach())
+    assert log["adv_ntokens"] == log["perturbed_sentences"] == 0
+    gradient = [torch.zeros_like(p) if p.grad is None else p.grad for p in match.model.parameters()]
+    assert distance(gradient, expected) < 1e-9
+
+
 def test_the_proximal_weight_follows_the_schedule() -> None:
     """Played half as often it weighs twice as much; it grows with the other weight."""
     smart = tiny.criterion(

@@ -24,7 +24,7 @@ from fairseq_adv.tasks.adversarial_training import AdversarialTraining
 from tests import tiny, training
 from tests.method_table import ROWS, Row
 
-OPTIONS = ("--dropout", "0", "--max-update", "6", "--disable-validation")
+OPTIONS = ("--dropout", "0.1", "--max-update", "6", "--disable-validation")
 LARGE_START = ("--init-std", "0.05")  # 16 bits want one where nothing is dropped out
 
 
@@ -224,13 +224,15 @@ def test_amp_tries_a_batch_again_before_it_is_skipped(
         return scalers[-1]
 
     monkeypatch.setattr(torch.cuda.amp, "GradScaler", scaler)
-    faulty = Faulty(monkeypatch, lambda number: 2 <= number < 5)
+    faulty = Faulty(monkeypatch, lambda number: 2 <= number < 5 or number in (6, 7))
     faulty.batch()
     watch = Watch(monkeypatch)
     training.run_training(toy_data, tmp_path, *OPTIONS, "--amp", *LARGE_START)
-    assert watch.skipped == [3] and scalers[0].get_scale() == 16.0
+    assert watch.skipped == [3] and scalers[0].get_scale() == 4.0
     assert faulty.batches[2] == faulty.batches[3] == faulty.batches[4] != faulty.batches[5]
-    assert len(faulty.batches) == 9
+    # The next one has as many attempts.
+    assert faulty.batches[6] == faulty.batches[7] == faulty.batches[8] != faulty.batches[9]
+    assert len(faulty.batches) == 11
     assert training.state(tmp_path)["optimizer_history"][-1]["num_updates"] == 6
 
 

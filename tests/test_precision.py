@@ -24,6 +24,7 @@ from tests.method_table import (  # noqa: F401  (a fixture)
     every_method,
     noise_by_position,
 )
+from tests.updates import trainer, update
 
 # At their worst, the tiny models' games have 0.09, 0.03 and 0.09.
 TOLERANCE = {"bf16": 0.15, "fp16": 0.06, "amp": 0.15}
@@ -123,13 +124,54 @@ def test_a_tiny_ascent_neither_vanishes_nor_overflows_in_float16(
 (SALT,) = (row for row in every_method.args[1] if row.criterion == "salt")
 
 
+@pytest.mark.parametrize("row", [r for r in every_method.args[1] if takes(r)], ids=lambda r: r.name)
+def test_in_float16_a_plain_step_has_the_gradient_s_own_length(
+    row: Row,
+    noise_by_position: None,  # noqa: F811
+) -> None:
+    """What scales a sentence's gradient on its way is undone: `sgd` does not divide by it."""
+    if "ascent_rule" not in vars(tiny.criterion(row.criterion).cfg):
+        options = {"ascent_steps": 2}
+    else:
+        options = {"ascent_rule": "sgd", "ascent_step_size": 0.05, "ascent_steps": 1}
+    match, sample = Match(row, **options), tiny.batch()
+    with tiny.float64_throughout():
+        expected = match.play(sample).delta
+    for model in (match.model, match.reference):
+        model.half()
+    found = match.play(sample).delta
+    for side, delta in expected.items():
+        start = match.criterion.follower.start(match.game)[0][side]  # type: ignore[union-attr]
+        assert (delta - start).norm() > 0.01
+        assert (found[side] - delta).norm() < 0.1 * (delta - start).norm()
+
+
+@every_method
+def test_amp_runs_every_pass_of_a_game_in_16_bits(row: Row) -> None:
+    model = tiny.transformer(dropout=0.1)
+    types: list[torch.dtype] = []
+    layer = model.decoder.layers[0].fc1
+    layer.register_forward_hook(lambda module, inputs, output: types.append(output.dtype))
+    made = trainer(row, model, "--amp", "--gauge-interval=1")
+    for _ in range(3):
+        update(made, [tiny.batch()])
+    average = 0 if row.criterion != "smart" else 3  # whose model is another
+    assert len(types) >= 3 * (2 if row.name != "freeat-task-loss" else 1) - average
+    assert set(types) == {torch.bfloat16}
+
+
 FP16 = ["--fp16", "--fp16-no-flatten-grads"]
 
 
 def trained(row: Row, data: Path, folder: Path, *options: str) -> list[Tensor]:
     """All parameters after five updates in fairseq's trainer."""
     common = [f"--{name.replace('_', '-')}={value}" for name, value in row.options.items()]
-    common += [*row.training, "--dropout", "0", "--max-update", "5", "--clip-norm", "1"]
+    common += [*row.training, "--max-update", "5", "--clip-norm", "1"]
+    # The same masks are drawn in all precisions; where two passes differ by these alone, they have
+    # to be.
+    common += ["--dropout", "0.1" if row.name in ("rdrop", "freeat-divergence") else "0"]
+    if row.criterion == "smart" and options[:1] != ("--amp",):
+        common += ["--ema-fp32"]
     common += ["--disable-validation", "--optimizer", "sgd", "--lr", "0.5"]
     training.run_training(data, folder, *common, *options, criterion=row.criterion)
     return [p.double() for p in training.parameters(folder).values() if p.dim()]
@@ -183,13 +225,15 @@ def test_differences_of_gradients_are_refused(way: str, precision: str) -> None:
 @PRECISIONS
 def test_an_ascent_that_begins_in_the_rounding_is_refused(name: str, precision: str) -> None:
     """Where nothing but a tiny start distinguishes the passes."""
+    proximal = {"ema_fp32": True} if name == "smart" else {}
     for dropout, masks in ((0.0, "independent"), (0.3, "shared")):
-        options = {precision: True, "dropout_masks": masks}
+        options = {precision: True, "dropout_masks": masks, **proximal}
         with pytest.raises(SystemExit, match=r"--init-std 0.001 with .*--init-std 0.03 or more"):
             tiny.criterion(name, **options).check_model(tiny.transformer(dropout=dropout))
         tiny.criterion(name, **options, init_std=0.03).check_model(tiny.transformer())
         tiny.criterion(name, dropout_masks=masks).check_model(tiny.transformer())
-    tiny.criterion(name, **{precision: True}).check_model(tiny.transformer(dropout=0.3))
+    met = tiny.criterion(name, **{precision: True}, **proximal)
+    met.check_model(tiny.transformer(dropout=0.3))
 
 
 def test_what_is_refused_is_refused_before_training(toy_data: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import subprocess
 import sys
 from functools import partialmethod
@@ -51,6 +52,25 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
+def test_validation_is_of_the_model_and_not_of_its_average() -> None:
+    from tests.method_table import ROWS
+    from tests.updates import trainer, update
+
+    (smart,) = (row for row in ROWS if row.criterion == "smart")
+    model, sample = tiny.transformer(dropout=0.1), tiny.batch()
+    made = trainer(smart, model, "--ema-decay=0.999", "--lr=5")
+    for _ in range(3):
+        update(made, [tiny.batch()])
+
+    def loss(model: Any) -> float:
+        with torch.no_grad():
+            return float(made.criterion(model.eval(), sample)[2]["loss"]) / sample["ntokens"]
+
+    found = float(made.valid_step(sample)["loss"]) * math.log(2)
+    assert found == pytest.approx(loss(model), abs=1e-3)
+    assert abs(found - loss(made.ema.get_model())) > 0.1
+
+
 def test_weight_zero_is_plain_training_to_the_last_bit(toy_data: Path, tmp_path: Path) -> None:
     plain = "label_smoothed_cross_entropy"
     training.run_training(toy_data, tmp_path / "plain", criterion=plain)
@@ -82,6 +102,16 @@ def test_schedule() -> None:
     criterion = tiny.criterion(adv_interval=3, gauge_interval=2)
     assert [n for n in range(19) if criterion.weight(n) and criterion.gauged(n)] == [0, 6, 12, 18]
     assert not tiny.criterion(gauge_interval=0).gauged(0)
+
+
+@pytest.mark.parametrize("name", ["freelb", "salt"])
+def test_a_weight_that_is_moved_from_the_clean_loss_is_not_multiplied(name: str) -> None:
+    """(1 - alpha) of the clean loss and alpha of the other one: together the whole of it."""
+    objective = {"adv_objective": "task-loss"} if name == "freelb" else {}
+    criterion = tiny.criterion(name, adv_weight=0.5, adv_interval=3, **objective)
+    expected = 0.5 if objective else 1.5
+    assert [criterion.weight(n) for n in range(4)] == [expected, 0, 0, expected]
+    assert [criterion.plays(n) for n in range(4)] == [True, False, False, True]
 
 
 def test_between_games_an_update_is_plain(

@@ -127,3 +127,52 @@ def test_the_model_is_looked_at_whatever_builds_it(monkeypatch: pytest.MonkeyPat
     with pytest.raises(SystemExit, match="--checkpoint-activations"):
         monkeypatch.setattr(FairseqTask, "build_criterion", lambda *_, **__: tiny.criterion())
         task.build_criterion(None)
+
+
+NONE = {
+    "vat": ({"init_std": 0.0}, "--init-std 0.0 with .*: use --init-std 1e-05 or more"),
+    "salt": ({"init_std": 1e-6}, "--init-std 1e-06 with .* lost in the rounding of float32"),
+    "smart": ({"init_std": 0.0}, "--init-std 0.0 with .*"),
+    "freeat": ({"adv_objective": "divergence"}, "--adv-objective divergence with .*task-loss, or"),
+    "simcut": ({"cutoff_rate": 0.0}, "one and the same"),
+    "rdrop": ({}, "no dropout: its two passes are one and the same: use --dropout above 0"),
+}
+
+
+@pytest.mark.parametrize("criterion", NONE)
+def test_a_game_that_is_none_is_refused(criterion: str) -> None:
+    """In float32, too: equal passes leave a divergence, and its gradient, at 0."""
+    options, message = NONE[criterion]
+    with pytest.raises(SystemExit, match=rf"--criterion {criterion} .*{message}") as error:
+        tiny.criterion(criterion, **options).check_model(tiny.transformer())
+    assert "\n" not in str(error.value) and "no dropout" in str(error.value)
+    tiny.criterion(criterion, **options).check_model(tiny.transformer(dropout=0.1))
+    if criterion != "rdrop":
+        shared = tiny.criterion(criterion, **options, dropout_masks="shared")
+        with pytest.raises(SystemExit, match=r"the same dropout in both passes.*independent$"):
+            shared.check_model(tiny.transformer(dropout=0.1))
+
+
+@pytest.mark.parametrize(
+    "dropping",
+    [
+        {"dropout": 0.1},
+        {"attention_dropout": 0.1},
+        {"activation_dropout": 0.1},
+        {"encoder_layerdrop": 0.1},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_whatever_tells_two_passes_apart_makes_a_game(dropping: dict[str, float]) -> None:
+    none = {f"{kind}dropout": 0.0 for kind in ("", "attention_", "activation_")}
+    tiny.criterion("rdrop").check_model(tiny.transformer(**none | dropping))
+    with pytest.raises(SystemExit, match="no dropout"):
+        tiny.criterion("rdrop").check_model(tiny.transformer(**none))
+
+
+@pytest.mark.parametrize("criterion", [name for name in NONE if name != "rdrop"])
+def test_a_game_is_not_refused_where_passes_differ_by_a_perturbation(criterion: str) -> None:
+    """By default; also without dropout."""
+    tiny.criterion(criterion).check_model(tiny.transformer())
+    for name in ("adv", "freelb"):
+        tiny.criterion(name).check_model(tiny.transformer())

@@ -142,6 +142,7 @@ def batch(
 
 ELSEWHERE = {
     "store_ema": True,
+    "ema_fp32": False,
     "update_freq": [1],
     "ddp_backend": "legacy_ddp",
     "pipeline_model_parallel": False,
