@@ -62,7 +62,8 @@ class Lines(logging.Handler):
         self.found: list[dict[str, Any]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.found.append(json.loads(record.getMessage()))
+        if record.name == "train_inner":
+            self.found.append(json.loads(record.getMessage()))
 
 
 def place_randomness() -> None:
@@ -92,20 +93,20 @@ def main(
         sharing += ["--distributed-init-method", address, "--distributed-no-spawn"]
     counts = {}
     place_randomness()
-    inner = logging.getLogger("train_inner")
-    inner.setLevel(logging.INFO)
+    progress = logging.getLogger("fairseq.logging.progress_bar")
+    progress.setLevel(logging.INFO)
     for row in ROWS:
         if methods and row.name not in methods:
             continue
         lines = Lines()
-        inner.addHandler(lines)
+        progress.addHandler(lines)
         counting = Synchronisations()
         distributed_utils.all_reduce = counting
         training.run_training(
             data, out / row.name, *options_of(row), *sharing, criterion=row.criterion
         )
         distributed_utils.all_reduce = counting._all_reduce
-        inner.removeHandler(lines)
+        progress.removeHandler(lines)
         counts[row.name] = counting.count
         if rank == 0:
             (out / row.name / "log.json").write_text(json.dumps(lines.found))
