@@ -1,6 +1,6 @@
 """One worker of trainings in several processes, for `test_data_parallel.py`: all methods in turn.
 
-    python -m tests.workers DATA OUT BACKEND RANK WORLD PORT
+    python -m tests.workers DATA OUT BACKEND MEET RANK WORLD
 
 Each training ends in OUT/BACKEND/METHOD. Random starts and cut-offs depend on a word's position
 only, so that the same sentences meet the same ones however they are dealt out. With one worker,
@@ -44,18 +44,15 @@ class Synchronisations:
         return self._all_reduce(tensor, *args, **kwargs)
 
 
-def main(data: Path, out: Path, backend: str, rank: int, world: int, port: int) -> None:
+def main(data: Path, out: Path, backend: str, meet: str, rank: int, world: int) -> None:
     """Train with each method; the first worker also writes how often gradients were shared."""
     if backend == "accumulated":
         sharing = ["--update-freq", str(world)]
     else:
-        address = f"tcp://localhost:{port}"
-        torch.distributed.init_process_group(
-            "gloo", init_method=address, world_size=world, rank=rank
-        )
+        torch.distributed.init_process_group("gloo", init_method=meet, world_size=world, rank=rank)
         sharing = ["--ddp-backend", backend, "--distributed-backend", "gloo"]
         sharing += ["--distributed-world-size", str(world), "--distributed-rank", str(rank)]
-        sharing += ["--distributed-init-method", address, "--distributed-no-spawn"]
+        sharing += ["--distributed-init-method", meet, "--distributed-no-spawn"]
     counts = {}
     place_noise(pytest.MonkeyPatch())
     for row in ROWS:
@@ -70,5 +67,5 @@ def main(data: Path, out: Path, backend: str, rank: int, world: int, port: int) 
 
 
 if __name__ == "__main__":
-    folder, target, name, *numbers = sys.argv[1:]
-    main(Path(folder), Path(target), name, *map(int, numbers))  # type: ignore[arg-type]
+    folder, target, name, where, *numbers = sys.argv[1:]
+    main(Path(folder), Path(target), name, where, *map(int, numbers))
