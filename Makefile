@@ -11,6 +11,8 @@ BENCH ?=
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)
 ENVIRONMENT := $(VENV)/.installed
+# Neighbours stay together, for what they share; who is done takes some of the others'. A GB each.
+PYTEST := python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo compare train table2 table3 parameter-study evaluate \
@@ -59,11 +61,11 @@ bench: $(ENVIRONMENT) ## what games cost: time, memory, scaling (BENCH="update m
 bench-gpu: $(ENVIRONMENT) ## the same on a GPU
 	@PYTHON=python benchmarks/bench.sh $(BENCH) --cuda --out results/bench-gpu $(ARGS)
 
-test: $(ENVIRONMENT) ## run the tests (minutes)
-	@python -m pytest $(ARGS)
+test: $(ENVIRONMENT) ## run the tests on all cores (minutes; ARGS="-k salt", ARGS="-n 0 --pdb")
+	@$(PYTEST) $(ARGS)
 
 test-slow: $(ENVIRONMENT) ## run the long tests too, some of which use the network
-	@python -m pytest -m "slow or not slow" $(ARGS)
+	@$(PYTEST) -m "slow or not slow" $(ARGS)
 
 check: $(ENVIRONMENT) ## lint, formatting, types, shell scripts
 	@ruff check .

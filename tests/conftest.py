@@ -1,4 +1,8 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several test files share.
+
+Each imports what it needs: the process that only deals tests out to others loads neither torch nor
+fairseq, and has nothing to say for them after pytest's last line.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,6 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from recipes.export import export
-from tests import old_fairseq, training, translators
 from tests.data_prep_fixtures import without_fairseq, write_texts
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -42,6 +44,8 @@ def own_signal_handlers() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Binarised toy corpus with 100 test sentences."""
+    from tests import training
+
     return training.make_data(
         tmp_path_factory.mktemp("toy"), {"train": 120, "valid": 20, "test": 100}
     )
@@ -50,18 +54,24 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def clauses(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory made by data_prep, with 60 test sentences."""
+    from tests import translators
+
     return translators.make_corpus(tmp_path_factory.mktemp("clauses"))
 
 
 @pytest.fixture(scope="session")
 def trained(clauses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a Transformer that has learnt something of that corpus."""
+    from tests import translators
+
     return translators.train(clauses, tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture(scope="session")
 def exported(clauses: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That checkpoint as a folder for translating."""
+    from recipes.export import export
+
     folder = tmp_path_factory.mktemp("exported") / "model"
     assert export(clauses, trained, folder) is None
     return folder
@@ -70,6 +80,8 @@ def exported(clauses: Path, trained: Path, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="session")
 def old_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of data_prep, for the checkpoints of `old_fairseq`."""
+    from tests import old_fairseq
+
     return old_fairseq.prepare(tmp_path_factory.mktemp("old") / "data")
 
 
@@ -126,6 +138,8 @@ def word_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def word_model(word_data: Path) -> Path:
     """A checkpoint that translates `word_data` right."""
+    from tests import training
+
     directory = word_data.parent / "words" / "checkpoints"
     options = ["--max-update", "300", "--lr", "1e-2", "--max-tokens", "400"]
     options += ["--encoder-normalize-before", "--decoder-normalize-before", "--disable-validation"]

@@ -17,9 +17,10 @@ import io
 import json
 import lzma
 import shutil
+import time
 import zipfile
 from argparse import Namespace
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -416,6 +417,15 @@ READERS = {
     "options": Reader(options, _option_seeds),
     "log": Reader(training_log, _log_seeds),
 }
+
+
+@contextlib.contextmanager
+def within_seconds(allowed: float) -> Iterator[None]:
+    """Of this process's own time: other work on the machine is no fault of a reader."""
+    began = time.process_time()
+    yield
+    spent = time.process_time() - began
+    assert spent < allowed, f"took {spent:.1f} s"
 
 
 def try_input(reader: str, content: bytes, scratch: Path) -> None:

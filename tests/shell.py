@@ -6,7 +6,10 @@ import os
 import subprocess
 from pathlib import Path
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+from tests import processes
+
+ROOT = Path(__file__).parents[1]
+RECIPES = ROOT / "recipes"
 
 
 def make_root(directory: Path, stand_in: str) -> Path:
@@ -16,6 +19,13 @@ def make_root(directory: Path, stand_in: str) -> Path:
     python = directory / "python"
     python.write_text(stand_in)
     python.chmod(0o755)
+    return directory
+
+
+def link_root(directory: Path) -> Path:
+    """Make a directory another root of the repository, for what is written to go there."""
+    for name in ("fairseq_adv", "recipes", "data_prep"):
+        (directory / name).symlink_to(ROOT / name)
     return directory
 
 
@@ -32,11 +42,12 @@ def start(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
 def run(recipe: str, root: Path, *arguments: str | Path, **variables: str) -> tuple[int, str]:
     """Run a recipe to its end; return exit status and what it said."""
     process = start(recipe, root, *arguments, **variables)
-    said, _ = process.communicate(timeout=900)
+    (said,) = processes.end(process, statuses=range(256))
     return process.returncode, said

@@ -134,9 +134,11 @@ STAND_IN = """#!/bin/bash
 dir=${!#}
 trap 'echo >"$dir/stopped"; exit 130' TERM
 echo "$2 $OMP_NUM_THREADS ${CUDA_VISIBLE_DEVICES:--}" >"$dir/called"
-date +%s.%N >"$dir/began"
+date +%s.%N >"$dir/.began" && mv "$dir/.began" "$dir/began"
 echo '{"num_updates": "3"}' >"$dir/training.log"
-for ((i = 0; i < ${TENTHS:-3}; i++)); do sleep 0.1; done
+for other in ${BESIDE:-}; do
+  for _ in {1..6000}; do [[ -e $other ]] || sleep 0.1; done
+done
 if [[ $dir == *smart* ]]; then echo "out of luck"; exit 1; fi
 for n in 2 6; do
   mkdir -p "$dir/at-$n"
@@ -169,6 +171,7 @@ def test_runs_are_done_side_by_side_and_a_failure_stops_no_other(
 ) -> None:
     monkeypatch.setattr(pool, "cores", lambda: 7)
     runs = [planned(tmp_path, data, name, 2, 6) for name in ("transformer", "smart", "salt")]
+    monkeypatch.setenv("BESIDE", " ".join(str(made.directory / "began") for made in runs[:2]))
     reports: list[int] = []
 
     def report() -> None:
@@ -189,7 +192,7 @@ def test_runs_are_done_side_by_side_and_a_failure_stops_no_other(
         for what in ("began", "ended")
     )
     assert began[1] > float((runs[0].directory / "began").read_text())
-    assert (runs[1].directory / "began").stat().st_mtime < ended[0]  # while the first was at work
+    assert float((runs[1].directory / "began").read_text()) < ended[0]  # beside the first
 
     (runs[1].directory / "began").unlink()
     (runs[0].directory / "called").unlink()
@@ -202,7 +205,7 @@ def test_runs_are_done_side_by_side_and_a_failure_stops_no_other(
 def test_an_interruption_takes_the_runs_with_it(
     data: Path, tmp_path: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TENTHS", "100")
+    monkeypatch.setenv("BESIDE", "never")
     runs = [planned(tmp_path, data, name, 2, 6) for name in ("transformer", "salt", "smart")]
     waited: list[float] = []
 
@@ -230,7 +233,7 @@ def test_gpus_are_shared_out(
     made = [
         pool.Job(
             name=str(number),
-            command=["bash", "-c", "sleep 0.2; echo $CUDA_VISIBLE_DEVICES $SEED"],
+            command=["bash", "-c", "echo $CUDA_VISIBLE_DEVICES $SEED"],
             output=tmp_path / str(number),
             work=1,
             done=lambda: 0.5,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from argparse import Namespace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.models.distributed_fairseq_model import DistributedFairseqModel
 from fairseq.models.ema.ema import EMA
 
-from tests import tiny, training
+from tests import processes, tiny, training
 
 
 @pytest.mark.parametrize("max_sentences", [None, 1, 7, 8, 64, 100, 1000])
@@ -63,12 +62,9 @@ def test_a_checkpoint_reaches_other_workers(toy_data: Path, tmp_path: Path) -> N
     assert again["model"].keys() == state["model"].keys()
 
 
-def test_data_parallel_on_cpu() -> None:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    group = {"init_method": f"tcp://localhost:{port}", "world_size": 1, "rank": 0}
-    torch.distributed.init_process_group("gloo", **group)
+def test_data_parallel_on_cpu(tmp_path: Path) -> None:
+    meet = processes.rendezvous(tmp_path)
+    torch.distributed.init_process_group("gloo", init_method=meet, world_size=1, rank=0)
     try:
         args = Namespace(
             tpu=False,

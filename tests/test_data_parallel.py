@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import os
-import socket
-import subprocess
-import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +16,17 @@ from fairseq.distributed import (
 )
 
 from fairseq_adv.tasks import adversarial_training
-from tests import training
+from tests import processes, training
 from tests.method_table import ROWS, Row, every_method
-
-ROOT = Path(__file__).parents[1]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return int(free.getsockname()[1])
-
-
-def start(module: str, *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def train_all(data: Path, out: Path, backend: str, world: int, *methods: str) -> Path:
     """All methods, one after the other, in as many processes. Returns where they are."""
-    port, processes = free_port(), 1 if backend == "accumulated" else world
-    workers = [
-        start("tests.workers", data, out, backend, rank, world, port, *methods)
-        for rank in range(processes)
-    ]
-    said = [worker.communicate(timeout=600)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * processes, said
+    out.mkdir(exist_ok=True)
+    meet = processes.rendezvous(out)
+    workers = range(1 if backend == "accumulated" else world)
+    arguments = [(data, out, backend, meet, rank, world, *methods) for rank in workers]
+    processes.end(*(processes.start("tests.workers", *each) for each in arguments))
     return out
 
 
@@ -114,7 +90,7 @@ def test_a_wrapper_around_the_one_that_shares_gradients_changes_nothing(
     """fairseq puts one more around the model to watch over hung updates."""
     (salt,) = (row for row in ROWS if row.name == "salt")
     watched = "pytorch_ddp --heartbeat-timeout 600"
-    found = train_all(toy_data, tmp_path, watched, 2, salt.name)
+    found = train_all(toy_data, tmp_path / "watched", watched, 2, salt.name)
     assert_same(found, two["accumulated"], salt)
     assert json.loads((found / "synchronisations.json").read_text()) == {salt.name: 9}
 
@@ -125,7 +101,7 @@ def test_what_shares_gradients_is_found_behind_any_wrappers(
     inner = torch.nn.Linear(1, 1)
     shared = LegacyDistributedDataParallel(inner, process_group=None)
     monkeypatch.setattr(adversarial_training, "_world_size", lambda: 2)
-    watch = partial(DistributedTimeoutWrapper, timeout=0)
+    watch = functools.partial(DistributedTimeoutWrapper, timeout=0)
     for wrapped in (
         shared,
         watch(shared),
@@ -165,33 +141,28 @@ def test_four_workers_are_one_with_four_batches_per_update(
         assert_same(found, expected, row)
 
 
-def two_workers(data: Path, save_dir: Path, *more: str) -> list[subprocess.Popen[str]]:
-    """fairseq-train with FreeAT in two processes, as a launcher starts them."""
+def two_workers(data: Path, save_dir: Path, *more: str) -> dict[str, Any]:
+    """fairseq-train with FreeAT in two processes, as a launcher starts them: what they leave."""
     options = ["--replays", "3", "--ascent-step-size", "0.3", "--epsilon", "0.5", "--max-update"]
     options += ["10", "--max-tokens", "40", "--ddp-backend", "legacy_ddp"]
     options += ["--distributed-backend", "gloo", "--distributed-world-size", "2"]
     options += ["--distributed-no-spawn"]
-    options += ["--distributed-init-method", f"tcp://localhost:{free_port()}", *more]
+    options += ["--distributed-init-method", processes.rendezvous(save_dir.parent), *more]
     arguments = training.arguments(data, save_dir, *options, criterion="freeat")
-    return [start("fairseq_cli.train", *arguments, "--distributed-rank", i) for i in (0, 1)]
-
-
-def done(workers: list[subprocess.Popen[str]], save_dir: Path) -> dict[str, Any]:
-    """The checkpoint that they leave."""
-    said = [worker.communicate(timeout=200)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], said
+    start = functools.partial(processes.start, "fairseq_cli.train", *arguments)
+    processes.end(*(start("--distributed-rank", rank) for rank in (0, 1)))
     return training.state(save_dir)
 
 
 @pytest.mark.slow
 def test_two_workers_resume_bit_identical(toy_data: Path, tmp_path: Path) -> None:
     """From inside a group of replays: each has the perturbations of its own batches back."""
-    whole = done(two_workers(toy_data, tmp_path / "whole"), tmp_path / "whole")
+    whole = two_workers(toy_data, tmp_path / "whole")
     parts = tmp_path / "parts"
-    first = done(two_workers(toy_data, parts, "--max-update", "5"), parts)
+    first = two_workers(toy_data, parts, "--max-update", "5")
     memories = first["extra_state"]["AdversarialTranslationTask"]["memories"]
     (mine,), (others,) = (memory["waiting"] for memory in memories)
     assert mine[0] != others[0], "other sentences"
-    last = done(two_workers(toy_data, parts), parts)
+    last = two_workers(toy_data, parts)
     for name, parameter in whole["model"].items():
         assert torch.equal(last["model"][name], parameter), name

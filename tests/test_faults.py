@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import training
-from tests.test_data_parallel import free_port
-from tests.test_interruption import ROOT, start, wait_for_update
+from tests import processes, training
+from tests.processes import PATIENCE
+from tests.test_interruption import start, wait_for_update
 
 KILLS = 24
 
@@ -42,7 +42,7 @@ class Killer:
         """Returns whether it was still alive. Every second one dies while it writes."""
         seconds = self.rng.uniform(0.5, 1.5) * 4
         writes = self.rng.randint(1, 6)  # the one in which it dies
-        end = time.monotonic() + (120 if number % 2 else seconds)
+        end = time.monotonic() + (PATIENCE if number % 2 else seconds)
         before: set[tuple[str, int]] = set()
         while time.monotonic() < end and process.poll() is None:
             if number % 2:
@@ -52,7 +52,7 @@ class Killer:
             time.sleep(0.0005)
         if process.poll() is not None:
             return False
-        os.killpg(process.pid, signal.SIGKILL)
+        processes.kill(process)
         process.communicate()
         self.kills += 1
         self.while_writing += any(self.save_dir.glob("*.tmp"))
@@ -79,8 +79,7 @@ def test_killed_again_and_again_a_training_ends_bit_identical(
         return found
 
     whole = start(arguments("whole"))
-    said, _ = whole.communicate(timeout=300)
-    assert whole.returncode == 0, said
+    processes.end(whole)
     killer, number = Killer(tmp_path / "killed"), 0
     while killer.kills < KILLS:
         number += 1
@@ -88,9 +87,7 @@ def test_killed_again_and_again_a_training_ends_bit_identical(
         if not killer.kill(start(arguments("killed")), number):
             for path in (tmp_path / "killed").glob("*.pt"):  # done: what is left begins anew
                 path.unlink()
-    last = start(arguments("killed"))
-    said, _ = last.communicate(timeout=300)
-    assert last.returncode == 0, said
+    processes.end(start(arguments("killed")))
     assert killer.while_writing >= KILLS // 4, killer.while_writing
     expected = training.parameters(tmp_path / "whole")
     found = training.parameters(tmp_path / "killed")
@@ -101,32 +98,27 @@ def test_killed_again_and_again_a_training_ends_bit_identical(
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
 @pytest.mark.parametrize("world", [2, 4])
-def test_when_a_worker_dies_the_others_end_within_a_minute(
+def test_when_a_worker_dies_the_others_end(
     world: int, backend: str, toy_data: Path, tmp_path: Path
 ) -> None:
+    """At once, and not when they have waited for it as long as torch does: half an hour."""
     rng = random.Random(f"{world} {backend}")
     for attempt in range(3):
         options = ["--max-update", "100000", "--ddp-backend", backend]
         options += ["--distributed-world-size", str(world), "--distributed-no-spawn"]
         options += ["--distributed-backend", "gloo", "--distributed-init-method"]
-        options += [f"tcp://localhost:{free_port()}", "--save-interval-updates", "1000"]
+        options += [processes.rendezvous(tmp_path), "--save-interval-updates", "1000"]
         arguments = command(toy_data, tmp_path / str(attempt), *options)
         workers = [start([*arguments, "--distributed-rank", str(rank)]) for rank in range(world)]
         wait_for_update(workers[0], 2)
         time.sleep(rng.uniform(0, 3))
         victim = rng.randrange(world)
-        os.killpg(workers[victim].pid, signal.SIGKILL)
+        processes.kill(workers[victim])
         killed = time.monotonic()
-        try:
-            for worker in workers:
-                worker.communicate(timeout=60)
-        finally:
-            for worker in workers:
-                worker.kill()
+        others = [worker for i, worker in enumerate(workers) if i != victim]
+        processes.end(*others, statuses=range(1, 256))
+        workers[victim].communicate()
         print(f"worker {victim} of {world}: {time.monotonic() - killed:.1f} s")
-        assert time.monotonic() - killed < 60
-        others = [worker.returncode for i, worker in enumerate(workers) if i != victim]
-        assert all(status > 0 for status in others), others
 
 
 @pytest.mark.slow
@@ -134,26 +126,10 @@ def test_under_torchrun_a_signal_saves_and_leaves(toy_data: Path, tmp_path: Path
     """torchrun passes it on, and kills what does not end; the workers agree and wait."""
     arguments = command(toy_data, tmp_path, "--max-update", "100000", "--ddp-backend")
     arguments += ["legacy_ddp", "--distributed-backend", "gloo"]
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-            *("--master-port", str(free_port()), "--no-python", "recipes/worker.sh"),
-            *arguments,
-        ],
-        cwd=ROOT,
-        env=os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    said = ""
-    assert process.stdout is not None
-    for line in process.stdout:
-        said += line
-        if '"num_updates": "5"' in line:
-            break
+    launch = ("torch.distributed.run", "--nproc-per-node", 2, "--standalone", "--no-python")
+    process = processes.start(*launch, "recipes/worker.sh", *arguments, PYTHON=sys.executable)
+    wait_for_update(process, 5)
     os.killpg(process.pid, signal.SIGINT)  # from the terminal, to all
-    rest, _ = process.communicate(timeout=60)
-    assert "SIGINT: the training ends here; the model of update" in rest, said + rest
+    (rest,) = processes.end(process, statuses=range(1, 256))
+    assert "SIGINT: the training ends here; the model of update" in rest
     assert training.state(tmp_path)["optimizer_history"][-1]["num_updates"] >= 5

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,22 +15,14 @@ import torch
 
 from fairseq_adv.interruption import Interruption
 from fairseq_adv.tasks.adversarial_training import AdversarialTraining
-from tests import training
+from tests import processes, training
 
-ROOT = Path(__file__).parents[1]
 OPTIONS = ("--max-update", "40", "--disable-validation", "--save-interval-updates", "10")
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
-    """fairseq-train in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "fairseq_cli.train", *arguments],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    """fairseq-train."""
+    return processes.start("fairseq_cli.train", *arguments)
 
 
 def wait_for_update(process: subprocess.Popen[str], number: int) -> str:
@@ -68,8 +58,7 @@ def test_a_signal_to_all_processes_saves_and_leaves(
     process = start(training.arguments(toy_data, broken, *options, "--num-workers", "2"))
     said = wait_for_update(process, 3)
     os.killpg(process.pid, number)
-    rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, said + rest
+    (rest,) = processes.end(process, statuses=[128 + number])
     assert "Traceback" not in said + rest
     message = [line for line in rest.splitlines() if number.name in line][-1]
     found = re.search(r"the model of update (\d+) is saved as (.*)", message)
@@ -88,14 +77,13 @@ def test_who_loads_data_outlives_a_signal(
     """Its death would end the training wherever that is, also where nothing can be saved."""
     options = ("--max-tokens", "9", "--data-buffer-size", "1", "--num-workers", "2")
     process = start(training.arguments(toy_data, tmp_path, *options, "--max-update", "40"))
-    said = wait_for_update(process, 3)
+    wait_for_update(process, 3)
     tasks = Path(f"/proc/{process.pid}/task").glob("*/children")  # a thread starts them
     loaders = [int(pid) for children in tasks for pid in children.read_text().split()]
     assert len(loaders) >= 2
     for pid in loaders:
         os.kill(pid, number)
-    rest, _ = process.communicate(timeout=100)
-    assert process.returncode == 0, said + rest
+    processes.end(process)
     assert training.state(tmp_path)["optimizer_history"][-1]["num_updates"] == 40
 
 
@@ -177,18 +165,14 @@ def test_a_second_ctrl_c_is_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_signal_to_one_worker_ends_all_after_the_same_update(
     toy_data: Path, tmp_path: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
     options = ["--max-update", "2000", "--disable-validation", "--distributed-world-size", "2"]
     options += ["--distributed-no-spawn", "--distributed-backend", "gloo"]
-    options += ["--distributed-init-method", f"tcp://localhost:{port}"]
+    options += ["--distributed-init-method", processes.rendezvous(tmp_path)]
     arguments = training.arguments(toy_data, tmp_path, *options)
     workers = [start([*arguments, "--distributed-rank", str(rank)]) for rank in (0, 1)]
     wait_for_update(workers[0], 3)
     workers[1].send_signal(signal.SIGTERM)
-    said = [worker.communicate(timeout=60)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [143, 143], said
+    said = processes.end(*workers, statuses=[143])
     assert "Traceback" not in "".join(said)
     assert "SIGTERM: the training ends here" in said[0]
     updates = training.state(tmp_path)["optimizer_history"][-1]["num_updates"]

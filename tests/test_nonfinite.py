@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import multiprocessing
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +19,7 @@ from fairseq_adv.core.predictions import Predictions
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.fairseq_game import FairseqGame
 from fairseq_adv.tasks.adversarial_training import AdversarialTraining
-from tests import tiny, training
+from tests import processes, tiny, training
 from tests.method_table import ROWS, Row
 
 OPTIONS = ("--dropout", "0.1", "--max-update", "6", "--disable-validation")
@@ -236,15 +234,14 @@ def test_amp_tries_a_batch_again_before_it_is_skipped(
     assert training.state(tmp_path)["optimizer_history"][-1]["num_updates"] == 6
 
 
-def _worker(rank: int, port: int, data: Path, out: Path) -> None:
-    address = f"tcp://localhost:{port}"
-    torch.distributed.init_process_group("gloo", init_method=address, world_size=2, rank=rank)
+def _worker(rank: int, meet: str, data: Path, out: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=meet, world_size=2, rank=rank)
     patches = pytest.MonkeyPatch()
     if rank == 1:
         Faulty(patches, lambda number: number == 2).batch()
     watch = Watch(patches)
     sharing = ["--ddp-backend", "pytorch_ddp", "--distributed-world-size", "2"]
-    sharing += ["--distributed-rank", str(rank), "--distributed-init-method", address]
+    sharing += ["--distributed-rank", str(rank), "--distributed-init-method", meet]
     sharing += ["--distributed-backend", "gloo", "--distributed-no-spawn"]
     training.run_training(data, out / "both", *OPTIONS, *sharing, "--log-file", f"{out}/{rank}.log")
     torch.save([p.detach() for p in watch.model.parameters()], out / f"{rank}.pt")
@@ -252,16 +249,8 @@ def _worker(rank: int, port: int, data: Path, out: Path) -> None:
 
 
 def test_all_workers_skip_what_one_of_them_cannot_use(toy_data: Path, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    workers = [context.Process(target=_worker, args=(i, port, toy_data, tmp_path)) for i in (0, 1)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(timeout=100)
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    workers = (processes.rendezvous(tmp_path), toy_data, tmp_path)
+    torch.multiprocessing.start_processes(_worker, workers, nprocs=2, start_method="fork")
     first, second = (torch.load(tmp_path / f"{i}.pt") for i in (0, 1))
     assert all(map(torch.equal, first, second))
     assert training.state(tmp_path / "both")["optimizer_history"][-1]["num_updates"] == 6

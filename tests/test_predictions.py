@@ -213,15 +213,25 @@ def test_impossible_words_do_not_overflow(kind: Kind) -> None:
 
 @every_kind
 @pytest.mark.parametrize("offset", [0.0, 30.0])
-def test_small_divergences_in_float32(kind: Kind, offset: float) -> None:
-    """Early in an ascent two predictions differ by little, whatever their logits have in common."""
-    y = numbers(50, 1000, seed=1).detach() * 3 + offset
-    z = y + 1e-3 * numbers(50, 1000, seed=2).detach() - offset / 2
+@pytest.mark.parametrize("difference", [1e-1, 1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("spread", [0.1, 3.0, 6.0])
+def test_small_divergences_in_float32(
+    kind: Kind, offset: float, difference: float, spread: float
+) -> None:
+    """Early in an ascent two predictions differ by little, whatever their logits have in common.
+
+    A word's difference d is known to a few roundings of probabilities, 2^-24 each, and its part of
+    the divergence is as d^2: no row may be off by more than that amounts to.
+    """
+    y = numbers(50, 1000, seed=1).detach() * spread + offset
+    z = y + difference * numbers(50, 1000, seed=2).detach() - offset / 2
     y, z = y.float(), z.float()
-    expected = naive_divergence(y.double(), z.double(), kind).sum()
-    found = evaluate(Divergence(Predictions(y), Predictions(z), kind))
-    rtol = 5e-2 if kind == "kl" else 1e-4
-    torch.testing.assert_close(found.double(), expected, rtol=rtol, atol=0)
+    tolerance = 32 * 2.0**-24 * (1 + 1 / difference)
+    for i in range(len(y)):
+        p, q = (Predictions(logits[i : i + 1]) for logits in (y, z))
+        expected = naive_divergence(y[i].double(), z[i].double(), kind)
+        found = evaluate(Divergence(p, q, kind)).double()
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=0)
 
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])

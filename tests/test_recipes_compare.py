@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests import shell
+from tests import processes, shell
 from tests.data_prep_fixtures import SENTENCES, tree
-
-ROOT = Path(__file__).parents[1]
 
 # Stands for the modules that the recipe calls: writes down with which words and environment.
 STAND_IN = """#!/bin/bash
@@ -165,8 +162,7 @@ TINY = [
 @pytest.mark.slow
 def test_two_text_files_become_a_table_also_after_a_kill(tmp_path: Path) -> None:
     """The real thing: data, costs, two trainings, translations, tables and pictures."""
-    for name in ("fairseq_adv", "recipes", "data_prep"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    shell.link_root(tmp_path)
     for lang, patterns in SENTENCES.items():
         lines = [patterns[i % 3].format(f"{i}.") for i in range(60)]
         (tmp_path / f"text.{lang}").write_text("\n".join(lines) + "\n", "utf-8")
@@ -184,16 +180,13 @@ def test_two_text_files_become_a_table_also_after_a_kill(tmp_path: Path) -> None
     out = tmp_path / "results" / "compare" / "text"
 
     process = shell.start("compare.sh", tmp_path, *arguments, **settings)
-    deadline = time.monotonic() + 600
-    while not (out / "runs/freeat/seed-1/training.log").exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
+    processes.wait_until((out / "runs/freeat/seed-1/training.log").exists, of=process)
     assert recipe(tmp_path, *arguments, **settings) == (
         1,
         "compare: error: another run is at work in results/compare/text\n",
     )
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 143, said
+    (said,) = processes.end(process, statuses=[143])
     assert "[1/2] transformer, seed 1: BLEU" in said
     assert "the same command continues" in said
     # There is a table of what is there.

@@ -1,6 +1,7 @@
 """demo.sh with a stand-in for python: what it calls, what it reuses, how it is interrupted."""
 
 import fcntl
+import os
 import signal
 import subprocess
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from fairseq import options
 
-from tests import shell, training
+from tests import processes, shell, training
 
 SCRIPT = Path(__file__).parents[1] / "recipes" / "demo.sh"
 
@@ -26,7 +27,7 @@ case $2 in
     touch $out/checkpoints/checkpoint_{best,last}.pt
     echo "log" >>$out/training.log
     trap 'echo stopped >>calls; exit 130' TERM
-    for _ in {1..100}; do [[ -z ${SLOW:-} ]] || sleep 0.1; done
+    for _ in {1..6000}; do [[ -z ${SLOW:-} ]] || sleep 0.1; done
     echo "x | done training in 3.5 seconds" >>$out/training.log ;;
   recipes.export) mkdir -p $out/model && echo "{}" >$out/model/model.json ;;
   recipes.summary) echo "{}" >$out/summary.json ;;
@@ -75,24 +76,22 @@ def test_a_failed_training_fails_the_demo_and_can_be_mended(root: Path) -> None:
     assert demo(root)[0] == 0
 
 
-def interrupt(root: Path, number: int) -> tuple[int, str]:
+def begun(root: Path) -> "subprocess.Popen[str]":
+    """A demo that has begun to train, which takes long."""
     process = start(root, SLOW="yes")
-    checkpoint = root / "results/demo/checkpoints/checkpoint_last.pt"
-    deadline = time.monotonic() + 30
-    while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(1.1)
-    process.send_signal(number)
-    said, _ = process.communicate(timeout=30)
-    return process.returncode, said
+    log = root / "results/demo/training.log"
+    processes.wait_until(log.exists, of=process)
+    return process
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_interrupted_run_stops_at_once_and_continues(
     root: Path, number: int, status: int
 ) -> None:
-    returned, said = interrupt(root, number)
-    assert returned == status, said
+    process = begun(root)
+    time.sleep(1.1)  # its seconds are counted
+    process.send_signal(number)
+    (said,) = processes.end(process, statuses=[status])
     assert "the same command continues" in said
     assert "stopped" in calls(root)
     seconds = (root / "results/demo/.seconds").read_text().split()
@@ -121,14 +120,11 @@ def test_results_of_other_data_are_not_mixed(root: Path) -> None:
 
 
 def test_two_runs_at_a_time(root: Path) -> None:
-    first = start(root, SLOW="yes")
-    try:
-        time.sleep(0.5)
-        status, said = demo(root)
-        assert (status, said) == (1, "demo: error: another run is at work in results/demo\n")
-    finally:
-        first.terminate()
-        first.communicate(timeout=30)
+    first = begun(root)
+    status, said = demo(root)
+    first.terminate()
+    processes.end(first, statuses=[143])
+    assert (status, said) == (1, "demo: error: another run is at work in results/demo\n")
 
 
 @pytest.mark.parametrize(
@@ -201,13 +197,20 @@ def test_results_are_apart_by_corpus_and_method(root: Path) -> None:
     assert " --out data/demo-fr-en " in (root / "calls").read_text().splitlines()[0]
 
 
+def is_waited_for(lock: int) -> bool:
+    """Whether another process waits for this file's lock."""
+    inode = f":{os.fstat(lock).st_ino} "
+    return any(
+        "->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines()
+    )
+
+
 def test_demos_of_several_methods_wait_for_the_data(root: Path) -> None:
     (root / "data").mkdir()
     with (root / "data/.de-en.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         process = start(root, METHOD="rdrop")
-        time.sleep(0.5)
+        processes.wait_until(lambda: is_waited_for(lock.fileno()), of=process)
         assert not (root / "calls").exists()
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, said
+    processes.end(process)
     assert calls(root)[0] == "data_prep"

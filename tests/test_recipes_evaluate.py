@@ -1,9 +1,9 @@
 """Translating, scoring and the trivial translators."""
 
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from recipes.scores import score
 from recipes.summary import summarize
 from recipes.trivial import nearest_translations
 from tests import training
+from tests.processes import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 
@@ -196,17 +197,25 @@ def test_one_worker_that_fails_ends_the_others(
     module = tmp_path / "fairseq_cli" / "generate.py"
     module.parent.mkdir()
     (module.parent / "__init__.py").touch()
+    started, outlived = tmp_path / "started", tmp_path / "outlived"
     module.write_text(
-        "import sys, time\n"
-        "if sys.argv[sys.argv.index('--distributed-rank') + 1] == '1': sys.exit('no memory')\n"
-        "time.sleep(100)\n"
+        "import os, pathlib, sys, time\n"
+        f"started, outlived = map(pathlib.Path, {[str(started), str(outlived)]})\n"
+        "if sys.argv[sys.argv.index('--distributed-rank') + 1] == '1':\n"
+        "    while not started.exists(): time.sleep(0.02)\n"
+        "    sys.exit('no memory')\n"
+        "started.with_suffix('.new').write_text(str(os.getpid()))\n"
+        "started.with_suffix('.new').rename(started)\n"
+        f"time.sleep({PATIENCE})\n"
+        "outlived.touch()\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    began = time.monotonic()
     with pytest.raises(RecipeError) as caught:
         search(data, checkpoint, workers=2)
     assert str(caught.value) == "fairseq-generate failed (exit status 1):\n  no memory"
-    assert time.monotonic() - began < 50
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
+    assert not outlived.exists()
 
 
 def test_a_system_is_compared_with_another(

@@ -2,9 +2,7 @@
 
 import json
 import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,8 @@ from hypothesis import strategies as st
 from recipes.errors import RecipeError
 from recipes.training_log import Record, column, parse_line, parse_log, read_log
 from recipes.watch import watch
+from tests import processes
+from tests.processes import PATIENCE
 
 # From a real training; the first lines are what else is in such a file.
 EXCERPT = b"""\
@@ -142,19 +142,12 @@ def test_watch_shows_the_end_of_the_log_of_a_training_that_fails(tmp_path: Path)
 
 def test_watch_takes_the_training_with_it_when_it_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "training.log"
-    sleeper = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
-    watcher = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "recipes.watch", "--log", log, "--updates", "9", "--"),
-            *(sys.executable, "-c", sleeper),
-        ],
-        cwd=Path(__file__).parents[1],
+    sleeper = f"import os, time; print(os.getpid(), flush=True); time.sleep({PATIENCE})"
+    watcher = processes.start(
+        *("recipes.watch", "--log", log, "--updates", 9, "--", sys.executable, "-c", sleeper)
     )
-    deadline = time.monotonic() + 30
-    while not (log.exists() and log.read_bytes().endswith(b"\n")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    processes.wait_until(lambda: log.exists() and log.read_bytes().endswith(b"\n"), of=watcher)
     watcher.terminate()
-    assert watcher.wait(timeout=10) == 130
+    processes.end(watcher, statuses=[130])
     with pytest.raises(ProcessLookupError):
         os.kill(int(log.read_bytes()), 0)

@@ -191,8 +191,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("apt-get") is None:
         pytest.skip("LibreOffice's help texts are downloaded with apt-get, which is not here")
     root = tmp_path_factory.mktemp("root")
-    for name in ("fairseq_adv", "recipes", "data_prep"):
-        (root / name).symlink_to(ROOT / name)
+    shell.link_root(root)
     archives = multi30k_archives(root)
     variables = {"ARCHIVE": " ".join(map(str, archives))}
     assert run(root, "recipes/multi30k-en-de.sh", "data", **variables).returncode == 0

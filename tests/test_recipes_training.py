@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 from fairseq import options
 
-from tests import shell, training
+from tests import processes, shell, training
 from tests.data_prep_fixtures import tree
 from tests.shared_data import multi30k_archives
 
@@ -28,10 +29,12 @@ RECIPES = [
 
 def dry_run(recipe: str, *arguments: str, **variables: str) -> tuple[int, str]:
     """What a recipe prints in the repository's root, where it must change nothing."""
-    before = sorted(ROOT.glob("*")), sorted(ROOT.glob("results/*"))
     variables = {"GPUS": "4", "PYTHON": sys.executable, "DRY_RUN": "1", **variables}
-    result = shell.run(f"{recipe}.sh", ROOT, *arguments, **variables)
-    assert before == (sorted(ROOT.glob("*")), sorted(ROOT.glob("results/*")))
+    with tempfile.TemporaryDirectory() as folder:
+        root = shell.link_root(Path(folder))
+        before = sorted(root.iterdir())
+        result = shell.run(f"{recipe}.sh", root, *arguments, **variables)
+        assert sorted(root.iterdir()) == before
     return result
 
 
@@ -236,6 +239,13 @@ def toy(toy_data: Path, tmp_path: Path) -> Path:
     return recipe
 
 
+@pytest.fixture
+def port() -> Iterator[str]:
+    """Where processes of a recipe meet."""
+    with processes.held_port() as held:
+        yield str(held)
+
+
 def train(toy: Path, out: str, **variables: str) -> tuple[int, str]:
     """Run its stage train on the CPU."""
     places = {"DATA": str(toy.parent / "data"), "OUT": str(toy.parent / out), "GPUS": "0"}
@@ -252,14 +262,11 @@ def same(one: Path, other: Path) -> None:
         torch.testing.assert_close(parameter, theirs["model"][name], rtol=1e-3, atol=3e-5)
 
 
-def test_processes_and_machines_train_what_one_trains(toy: Path) -> None:
+def test_processes_and_machines_train_what_one_trains(toy: Path, port: str) -> None:
     """One process with four passes per update; four in two machines, with one each."""
     status, said = train(toy, "one", TOKENS="30")
     assert status == 0, said
     assert "= 1 x 1 x 4 passes x 30 tokens per process" in said
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
     machines = {"NODES": "2", "WORKERS": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
     with ThreadPoolExecutor(2) as both:
         runs = [
@@ -277,7 +284,7 @@ def test_processes_and_machines_train_what_one_trains(toy: Path) -> None:
     assert tree(toy.parent / "four") == before
 
 
-def test_it_goes_on_with_another_number_of_processes(toy: Path) -> None:
+def test_it_goes_on_with_another_number_of_processes(toy: Path, port: str) -> None:
     status, said = train(toy, "one", TOKENS="60")
     assert status == 0, said
     checkpoints = toy.parent / "parts/checkpoints"
@@ -289,7 +296,7 @@ def test_it_goes_on_with_another_number_of_processes(toy: Path) -> None:
     (toy.parent / "parts/.settings").write_text(
         settings.replace(f"{toy.parent}/one/", f"{toy.parent}/parts/")
     )
-    status, said = train(toy, "parts", TOKENS="60", WORKERS="2")
+    status, said = train(toy, "parts", TOKENS="60", WORKERS="2", MASTER_PORT=port)
     assert status == 0, said
     assert f"continues from {checkpoints}/checkpoint_last.pt" in said
     state = training.state(checkpoints)
@@ -304,11 +311,10 @@ def test_another_method_in_the_same_place(toy: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_recipe_from_archives_to_a_translator_at_tiny_scale(tmp_path: Path) -> None:
+def test_a_recipe_from_archives_to_a_translator_at_tiny_scale(tmp_path: Path, port: str) -> None:
     """Plain training, then SALT against it, averaged, with all stages of evaluation."""
-    for name in ("fairseq_adv", "recipes", "data_prep"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    variables = {"SCALE": "tiny", "GPUS": "0", "WORKERS": "2"}
+    shell.link_root(tmp_path)
+    variables = {"SCALE": "tiny", "GPUS": "0", "WORKERS": "2", "MASTER_PORT": port}
     variables |= {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
     variables["ARCHIVE"] = " ".join(map(str, multi30k_archives(tmp_path)))
     recipe = ("multi30k-en-de.sh", tmp_path)

@@ -30,6 +30,7 @@ from recipes.generation import Hypothesis, best
 from recipes.model_folder import read_exported
 from recipes.prepared import SUBWORDS, preparer
 from recipes.translate import Translator, load_translator
+from tests.processes import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 LENPENS = (0.0, 0.6, 1.0, 1.6)
@@ -305,7 +306,7 @@ def test_a_line_typed_is_translated_at_once_and_ctrl_c_ends_it_quietly(exported:
     assert process.stdout is not None
     assert process.stdout.readline().decode().startswith("The big ")
     process.send_signal(signal.SIGINT)
-    rest, said = process.communicate(timeout=60)
+    rest, said = process.communicate(timeout=PATIENCE)
     os.close(terminal)
     assert (process.returncode, rest, said) == (130, b"", b"")
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from fairseq.data.iterators import EpochBatchIterator, GroupedIterator
 
 from fairseq_adv.core.game import Delta
 from fairseq_adv.replay import Memory, ReplayedBatches
-from tests import tiny, training
+from tests import processes, tiny, training
 
 
 class Numbers(torch.utils.data.Dataset):  # type: ignore[type-arg]
@@ -219,9 +217,8 @@ def test_the_passes_of_a_run_are_logged(caplog: pytest.LogCaptureFixture) -> Non
     assert line.endswith("is 12 updates; 30 updates make 2.5 passes")
 
 
-def _worker(rank: int, port: int, answers: Any) -> None:
-    group = {"init_method": f"tcp://localhost:{port}", "world_size": 2, "rank": rank}
-    torch.distributed.init_process_group("gloo", **group)
+def _worker(rank: int, meet: str, out: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=meet, world_size=2, rank=rank)
     task = tiny.task()
     task.memory = Memory(2)
     task.memory.begin_epoch(1)
@@ -231,27 +228,17 @@ def _worker(rank: int, port: int, answers: Any) -> None:
     torch.distributed.broadcast_object_list(states)  # as fairseq does with what one worker reads
     task.memory = Memory(2)
     task.set_checkpoint_dict(states[0]["AdversarialTranslationTask"])
-    answers.put((rank, [task.memory.recall(sample(i)) for i in (0, 1)]))
+    torch.save([task.memory.recall(sample(i)) for i in (0, 1)], out / f"{rank}.pt")
+    torch.distributed.barrier()  # who leaves earlier cuts off what the other still hears
     torch.distributed.destroy_process_group()
 
 
-def test_every_worker_gets_back_what_it_remembered() -> None:
+def test_every_worker_gets_back_what_it_remembered(tmp_path: Path) -> None:
     """A checkpoint is written by one worker, and holds what all of them carry on."""
-    context = multiprocessing.get_context("fork")
-    answers = context.Queue()
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    workers = [context.Process(target=_worker, args=(i, port, answers)) for i in (0, 1)]
-    for worker in workers:
-        worker.start()
-    found = dict(answers.get(timeout=60) for _ in workers)
-    for worker in workers:
-        worker.join(timeout=60)
-    assert found == {
-        0: [delta(0.0), None],
-        1: [None, delta(1.0)],
-    }
+    workers = (processes.rendezvous(tmp_path), tmp_path)
+    torch.multiprocessing.start_processes(_worker, workers, nprocs=2, start_method="fork")
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    assert found == [[delta(0.0), None], [None, delta(1.0)]]
 
 
 def test_with_another_number_of_workers_nothing_is_remembered() -> None:

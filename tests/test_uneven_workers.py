@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import pytest
 import torch
 from fairseq.trainer import Trainer
 
-from tests import tiny, training
+from tests import processes, tiny, training
 from tests.gradients import distance
 from tests.method_table import ROWS
 from tests.updates import trainer
@@ -32,25 +29,12 @@ def seven_batches(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def two_workers(data: Path, save_dir: Path, backend: str, *more: str, criterion: str) -> None:
     """fairseq-train in two processes."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
     arguments = training.arguments(data, save_dir, *OPTIONS, *more, criterion=criterion)
     arguments += ["--ddp-backend", backend, "--distributed-backend", "gloo"]
     arguments += ["--distributed-world-size", "2", "--distributed-no-spawn"]
-    arguments += ["--distributed-init-method", f"tcp://localhost:{port}"]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-m", "fairseq_cli.train", *arguments, "--distributed-rank", str(i)],
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in (0, 1)
-    ]
-    said = [worker.communicate(timeout=200)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], said
+    arguments += ["--distributed-init-method", processes.rendezvous(save_dir.parent)]
+    start = functools.partial(processes.start, "fairseq_cli.train", *arguments)
+    processes.end(*(start("--distributed-rank", rank) for rank in (0, 1)))
 
 
 @pytest.mark.parametrize(

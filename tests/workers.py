@@ -1,6 +1,6 @@
 """One worker of trainings in several processes, for `test_data_parallel.py`: all methods in turn.
 
-    python -m tests.workers DATA OUT BACKEND RANK WORLD PORT [METHOD ...]
+    python -m tests.workers DATA OUT BACKEND MEET RANK WORLD [METHOD ...]
 
 Each training ends in OUT/METHOD, with what it logged in OUT/METHOD/log.json. A batch's random
 numbers depend on its sentences only: they are the same wherever it is dealt out to. With one
@@ -78,19 +78,16 @@ def place_randomness() -> None:
 
 
 def main(
-    data: Path, out: Path, backend: str, rank: int, world: int, port: int, methods: list[str]
+    data: Path, out: Path, backend: str, meet: str, rank: int, world: int, methods: list[str]
 ) -> None:
     """Train with each method; the first worker also writes how often gradients were shared."""
     if backend == "accumulated":
         sharing = ["--update-freq", str(world)]
     else:
-        address = f"tcp://localhost:{port}"
-        torch.distributed.init_process_group(
-            "gloo", init_method=address, world_size=world, rank=rank
-        )
+        torch.distributed.init_process_group("gloo", init_method=meet, world_size=world, rank=rank)
         sharing = ["--ddp-backend", *backend.split(), "--distributed-backend", "gloo"]
         sharing += ["--distributed-world-size", str(world), "--distributed-rank", str(rank)]
-        sharing += ["--distributed-init-method", address, "--distributed-no-spawn"]
+        sharing += ["--distributed-init-method", meet, "--distributed-no-spawn"]
     counts = {}
     place_randomness()
     progress = logging.getLogger("fairseq.logging.progress_bar")
@@ -115,5 +112,5 @@ def main(
 
 
 if __name__ == "__main__":
-    folder, target, name, rank, world, port, *methods = sys.argv[1:]
-    main(Path(folder), Path(target), name, int(rank), int(world), int(port), methods)
+    folder, target, name, where, number, size, *methods = sys.argv[1:]
+    main(Path(folder), Path(target), name, where, int(number), int(size), methods)
