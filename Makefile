@@ -78,5 +78,5 @@ format: $(ENVIRONMENT) ## format the code
 	@ruff format .
 
 clean: ## remove the environment, data, results and caches
-	rm -rf $(VENV) data results .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) data results build dist fairseq_adv.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

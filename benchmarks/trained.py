@@ -8,12 +8,12 @@ from itertools import islice
 from typing import Any
 
 import torch
-from fairseq import checkpoint_utils, utils
+from fairseq import checkpoint_utils
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
 from fairseq.dataclass.configs import FairseqConfig
 from omegaconf import OmegaConf
 
-import fairseq_adv
+import fairseq_adv.tasks  # noqa: F401  (registers criterions, mends the loading of checkpoints)
 from fairseq_adv.core.backward import Backward
 
 
@@ -51,7 +51,6 @@ def parser(doc: str) -> argparse.ArgumentParser:
 def load(options: argparse.Namespace) -> Trained:
     """The model and the first batches of an epoch, on one CPU thread."""
     torch.set_num_threads(1)
-    utils.import_user_module(argparse.Namespace(user_dir=str(fairseq_adv.__path__[0])))
     overrides = {"data": options.data}
     if options.activation_fn:
         overrides["activation_fn"] = options.activation_fn

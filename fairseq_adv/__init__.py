@@ -1,26 +1,16 @@
 """Adversarial regularisation of neural machine translation, as a fairseq `--user-dir`.
 
-`fairseq_adv.core` needs torch alone; where fairseq is installed, importing this package also
-registers the criterions and tasks.
+`fairseq_adv.core` needs torch alone, and `import fairseq_adv.core` leaves a fairseq that is
+installed where it is. In a process that has imported fairseq, as one with `--user-dir` has, this
+package also mends fairseq and registers its tasks and criterions with it. Other programs import
+`fairseq_adv.tasks` for that.
 """
 
-from importlib.util import find_spec
+import sys
 
 __version__ = "0.1.0"
 
-if find_spec("fairseq") is not None:
-    from fairseq_adv import compat
+if "fairseq" in sys.modules:
+    from fairseq_adv import tasks
 
-    compat.apply()
-    from fairseq_adv import criterions
-    from fairseq_adv.tasks import (
-        adversarial_translation,
-        adversarial_translation_multi_simple_epoch,
-    )
-
-    __all__ = [
-        "adversarial_translation",
-        "adversarial_translation_multi_simple_epoch",
-        "compat",
-        "criterions",
-    ]
+    __all__ = ["tasks"]

@@ -133,7 +133,7 @@ def _read(path: Path) -> dict[str, Any]:
     """Read a checkpoint; of its tensors, which stay in the file, only what is used."""
     import torch
 
-    import fairseq_adv  # noqa: F401  (which says what classes may be in a checkpoint)
+    import fairseq_adv.tasks  # noqa: F401  (which says what classes may be in a checkpoint)
     from fairseq_adv.safe_loading import refusals
 
     with refusals_as_errors(), refusals(path):

@@ -51,7 +51,7 @@ def load_state(path: Path) -> dict[str, Any]:
     # Imported late, since fairseq sets up the logging of the whole process when it is imported.
     from fairseq import checkpoint_utils
 
-    import fairseq_adv  # noqa: F401  (registers the task, mends the loading of checkpoints)
+    import fairseq_adv.tasks  # noqa: F401  (registers the task, mends the loading of checkpoints)
 
     with refusals_as_errors():
         return dict(checkpoint_utils.load_checkpoint_to_cpu(str(path)))

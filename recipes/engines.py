@@ -39,6 +39,8 @@ class FairseqEngine:
         import torch
         from fairseq import checkpoint_utils
 
+        import fairseq_adv.tasks  # noqa: F401  (mends the loading of checkpoints)
+
         if not (model / MODEL).is_file():
             raise RecipeError(f"{model / MODEL}: not there; export the checkpoint anew")
         torch.set_num_threads(threads)

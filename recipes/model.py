@@ -101,7 +101,7 @@ def load(data: Path, checkpoint: Path, cpu: bool) -> Loaded:
     import torch
     from fairseq import checkpoint_utils
 
-    import fairseq_adv  # noqa: F401  (registers the task, mends the loading of checkpoints)
+    import fairseq_adv.tasks  # noqa: F401  (registers the task, mends the loading of checkpoints)
 
     source_lang, target_lang = data_report(data)["languages"]
     changes = {

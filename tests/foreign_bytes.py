@@ -352,7 +352,7 @@ def _criterions() -> tuple[list[str], dict[str, list[str]]]:
     from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
     from fairseq.dataclass.utils import gen_parser_from_dataclass
 
-    import fairseq_adv  # noqa: F401  (registers them)
+    import fairseq_adv.tasks  # noqa: F401  (registers them)
 
     known = {}
     for name, settings in CRITERION_DATACLASS_REGISTRY.items():

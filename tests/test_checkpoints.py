@@ -178,7 +178,7 @@ def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     program = """
 import os, sys
 from fairseq import checkpoint_utils
-import fairseq_adv
+import fairseq_adv.tasks
 os.setuid(65534)
 checkpoint_utils.verify_checkpoint_directory(sys.argv[1])
 """

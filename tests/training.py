@@ -17,7 +17,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.distributed import utils as distributed_utils
 from fairseq_cli import generate, preprocess, train
 
-import fairseq_adv
+import fairseq_adv.tasks
 from fairseq_adv import checkpoints
 
 USER_DIR = str(Path(fairseq_adv.__file__).parent)

@@ -182,7 +182,7 @@ def settings_of(name: str, words: Sequence[str]) -> Settings:
     from fairseq.dataclass.initialize import add_defaults
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
-    import fairseq_adv  # noqa: F401  (registers task and criterions)
+    import fairseq_adv.tasks  # noqa: F401  (registers task and criterions)
 
     with _blaming(name):
         parser = options.get_training_parser()
