@@ -32,6 +32,16 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
+SEED = 1
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What is random in a test and in its fixtures is so whatever has run in its process before."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(SEED)
+
+
 @pytest.fixture(autouse=True)
 def own_signal_handlers() -> Iterator[None]:
     """A training listens to signals to the end of its process, which is the tests' own here."""

@@ -5,7 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+import torch
+
+from tests.conftest import SEED
 from tests.processes import ROOT
+
+
+@pytest.mark.parametrize("test", [1, 2])
+def test_no_test_has_the_random_numbers_that_others_left(test: int) -> None:
+    fresh = torch.Generator().manual_seed(SEED)
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=fresh))
 
 
 def test_who_only_deals_tests_out_loads_neither_torch_nor_fairseq() -> None:
