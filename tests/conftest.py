@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import processes
 from tests.data_prep_fixtures import without_fairseq, write_texts
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -40,6 +41,12 @@ def pytest_runtest_setup() -> None:
     """What is random in a test and in its fixtures is so whatever has run in its process before."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(SEED)
+
+
+@pytest.fixture(autouse=True)
+def no_process_outlives_its_test() -> Iterator[None]:
+    yield
+    processes.kill_what_is_left()
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from tests import processes
 from tests.conftest import SEED
 from tests.processes import ROOT
 
@@ -27,3 +29,10 @@ def test_who_only_deals_tests_out_loads_neither_torch_nor_fairseq() -> None:
     command = [sys.executable, "-c", program]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert (said.stdout, said.stderr) == ("1\n", "")
+
+
+def test_no_process_outlives_its_test() -> None:
+    process = processes.start("http.server", "0")
+    processes.kill_what_is_left()
+    assert process.wait(processes.PATIENCE) == -signal.SIGKILL
+    process.communicate()
