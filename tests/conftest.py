@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import processes
 from tests.data_prep_fixtures import without_fairseq, write_texts
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -30,6 +31,22 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # A test that names no deadline has none: other work on the machine is no fault of the code.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+SEED = 1
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What is random in a test and in its fixtures is so whatever has run in its process before."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(SEED)
+
+
+@pytest.fixture(autouse=True)
+def no_process_outlives_its_test() -> Iterator[None]:
+    yield
+    processes.kill_what_is_left()
 
 
 @pytest.fixture(autouse=True)

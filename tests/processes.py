@@ -41,16 +41,34 @@ def held_port() -> Iterator[int]:
         yield holder.getsockname()[1]
 
 
+_started: list[subprocess.Popen[str]] = []
+
+
+def ended_with_the_test(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    """One that `kill_what_is_left` kills, if nothing has ended it before."""
+    _started.append(process)
+    return process
+
+
+def kill_what_is_left() -> None:
+    """After a test, which may have failed in the midst of things."""
+    while _started:
+        if (process := _started.pop()).poll() is None:
+            kill(process)
+
+
 def start(module: str, *arguments: object, **variables: str) -> subprocess.Popen[str]:
     """`python -m` in a process group of its own, with these variables of the environment."""
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
+    return ended_with_the_test(
+        subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
     )
 
 

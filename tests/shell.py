@@ -35,7 +35,7 @@ def start(
     """Start a recipe in a directory; PYTHON is the stand-in there, unless it is among variables."""
     inherited = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
     ours = {"PYTHON": str(root / "python"), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         ["bash", RECIPES / recipe, *arguments],
         cwd=root,
         env=inherited | ours | variables,
@@ -44,6 +44,7 @@ def start(
         text=True,
         start_new_session=True,
     )
+    return processes.ended_with_the_test(process)
 
 
 def run(recipe: str, root: Path, *arguments: str | Path, **variables: str) -> tuple[int, str]:

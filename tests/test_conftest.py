@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
+import pytest
+import torch
+
+from tests import processes
+from tests.conftest import SEED
 from tests.processes import ROOT
+
+
+@pytest.mark.parametrize("test", [1, 2])
+def test_no_test_has_the_random_numbers_that_others_left(test: int) -> None:
+    fresh = torch.Generator().manual_seed(SEED)
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=fresh))
 
 
 def test_who_only_deals_tests_out_loads_neither_torch_nor_fairseq() -> None:
@@ -17,3 +29,10 @@ def test_who_only_deals_tests_out_loads_neither_torch_nor_fairseq() -> None:
     command = [sys.executable, "-c", program]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert (said.stdout, said.stderr) == ("1\n", "")
+
+
+def test_no_process_outlives_its_test() -> None:
+    process = processes.start("http.server", "0")
+    processes.kill_what_is_left()
+    assert process.wait(processes.PATIENCE) == -signal.SIGKILL
+    process.communicate()

@@ -24,6 +24,7 @@ from fairseq_adv.core.predictions import evaluate
 from fairseq_adv.core.stackelberg import Ascent
 from tests import tiny
 from tests.gradients import directional_derivative, directions, distance
+from tests.method_table import noise_by_position  # noqa: F401  (a fixture)
 
 RADII = {
     "exact": [1.0],  # not used
@@ -244,7 +245,10 @@ def test_the_three_ways_agree(build: Any, dropout: float, clean: str, masks: str
 @pytest.mark.parametrize("build", [tiny.transformer, tiny.lstm, tiny.convolutional])
 @pytest.mark.parametrize("rule", ["normalized", "adam"])
 def test_padding_changes_nothing(build: Any, way: str, rule: str, monkeypatch: Any) -> None:
-    """A sentence alone, and padded in a batch, get the same delta and the same gradient."""
+    """A sentence alone, and padded in a batch, get the same delta and the same gradient.
+
+    Differences are taken over a radius of the whole batch: one-sided ones are off by as much.
+    """
     noise = torch.randn(64, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
     def by_position(zero: Tensor, non_pad: Tensor, std: float) -> Tensor:
@@ -254,7 +258,7 @@ def test_padding_changes_nothing(build: Any, way: str, rule: str, monkeypatch: A
     monkeypatch.setattr("fairseq_adv.core.follower.gaussian", by_position)
     lengths = ((6, 3), (4, 7), (2, 5))
     model = build().double()
-    method = salt(rule, unroll_method=way, difference_radius=1e-5, ascent_steps=2, unroll_steps=2)
+    method = salt(rule, unroll_method=way, difference_radius=1e-6, ascent_steps=2, unroll_steps=2)
 
     def play(sample: dict[str, Any]) -> tuple[dict[str, list[Tensor]], list[Tensor]]:
         game = tiny.game(model, sample)
@@ -315,9 +319,13 @@ def test_gradients_add_to_what_was_accumulated_before() -> None:
 
 
 @pytest.mark.parametrize("build", [tiny.transformer, tiny.lstm])
-def test_double_backward_works_in_float32(build: Any) -> None:
+def test_double_backward_works_in_float32(
+    build: Any,
+    noise_by_position: None,  # noqa: F811
+) -> None:
     """The kernels that fused attention and LSTMs use by default have no double backward."""
-    model, sample = build(dropout=0.1), tiny.batch()
-    exact = gradient(salt(), model, sample)
-    central = gradient(salt(unroll_method="central"), model, sample)
-    assert distance(central, exact) < 1e-3
+    model, sample = build(), tiny.batch()
+    found = [g.double() for g in gradient(salt(), model, sample)]
+    with tiny.float64_throughout():
+        expected = gradient(salt(), model.double(), sample)
+    assert distance(found, expected) < 3e-4  # 2e-5 where it is most sensitive
