@@ -42,6 +42,7 @@ def apply() -> None:
         resume_with_the_same_batches,
         *trainer_hooks.HOOKS,
         interruption.keep_loading_data,
+        interruption.end_what_hangs,
         *checkpoints.PATCHES,
     ):
         if patch not in _applied:

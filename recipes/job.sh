@@ -97,10 +97,14 @@ run() {
 finish() {
   local status=$?
   trap - EXIT
-  trap '' INT TERM
   if [[ -n $child ]] && kill "$child" 2>/dev/null; then
-    wait "$child" || true
+    # A training finishes its update first, unless it is asked again.
+    trap 'kill "$child" 2>/dev/null || true' INT TERM
+    while kill -0 "$child" 2>/dev/null; do
+      wait "$child" || true
+    done
   fi
+  trap '' INT TERM
   if declare -F at_end >/dev/null; then
     at_end
   fi

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep.parallel import cores
+from recipes.processes import end_all
 from recipes.training_log import parse_line
 
 _POLL = 1.0  # seconds
@@ -95,10 +96,7 @@ def finish_all(
                 left += sum(running.job.work - running.job.done() for running in at_work)
                 bar.update(round(bar.total - left) - bar.n)
         finally:
-            for running in at_work:
-                running.process.terminate()
-            for running in at_work:
-                running.process.wait()
+            end_all([running.process for running in at_work])
     return failed
 
 

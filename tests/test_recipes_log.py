@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -158,3 +159,44 @@ def test_watch_takes_the_training_with_it_when_it_is_killed(tmp_path: Path) -> N
     assert watcher.wait(timeout=10) == 130
     with pytest.raises(ProcessLookupError):
         os.kill(int(log.read_bytes()), 0)
+
+
+# Asked once, it finishes what it does, which takes for ever; asked twice, it ends.
+STUBBORN = """
+import os, signal, time
+
+def hear(number, frame):
+    global asked
+    asked += 1
+    print("asked", asked, flush=True)
+    if asked == 2:
+        raise SystemExit
+
+asked = 0
+signal.signal(signal.SIGTERM, hear)
+print(os.getpid(), flush=True)
+while True:
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("by_a_recipe", [False, True])
+def test_whoever_asks_twice_asks_the_training_twice(tmp_path: Path, by_a_recipe: bool) -> None:
+    log = tmp_path / "training.log"
+    command = [sys.executable, "-m", "recipes.watch", "--log", str(log), "--updates", "9"]
+    command += ["--", sys.executable, "-c", STUBBORN]
+    if by_a_recipe:
+        command = ["bash", "-c", 'source recipes/job.sh; run "$@"', "recipe", *command]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[1])
+    for said in (b"\n", b"asked 1\n"):
+        deadline = time.monotonic() + 30
+        while not (log.exists() and log.read_bytes().endswith(said)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.terminate()
+    try:
+        assert process.wait(timeout=30) == (143 if by_a_recipe else 130)
+    finally:
+        number = int(log.read_bytes().split()[0])
+        with pytest.raises(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)

@@ -56,6 +56,7 @@ def main(data: Path, out: Path, backend: str, rank: int, world: int, port: int) 
         sharing = ["--ddp-backend", backend, "--distributed-backend", "gloo"]
         sharing += ["--distributed-world-size", str(world), "--distributed-rank", str(rank)]
         sharing += ["--distributed-init-method", address, "--distributed-no-spawn"]
+        sharing += ["--heartbeat-timeout", "600"]  # wraps the model, and may change nothing
     counts = {}
     place_noise(pytest.MonkeyPatch())
     for row in ROWS:

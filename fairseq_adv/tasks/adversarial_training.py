@@ -8,7 +8,11 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from fairseq.distributed import LegacyDistributedDataParallel, ModuleProxyWrapper
+from fairseq.distributed import (
+    DistributedTimeoutWrapper,
+    LegacyDistributedDataParallel,
+    ModuleProxyWrapper,
+)
 from fairseq.logging import metrics
 from fairseq.models import BaseFairseqModel
 from fairseq.optim import FairseqOptimizer
@@ -225,7 +229,9 @@ def _synchronised_once(model: BaseFairseqModel) -> Iterator[None]:
     `DistributedDataParallel` would do so in the first backward pass after a forward pass, and a
     game takes several. `LegacyDistributedDataParallel` waits for fairseq to ask, as it should be.
     """
-    parallel = model.module if isinstance(model, ModuleProxyWrapper) else model
+    parallel = model
+    while isinstance(parallel, ModuleProxyWrapper | DistributedTimeoutWrapper):
+        parallel = parallel.module
     if not isinstance(parallel, DistributedDataParallel):
         yield
         return
