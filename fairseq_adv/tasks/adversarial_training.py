@@ -20,6 +20,7 @@ from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from fairseq_adv import vocabulary
 from fairseq_adv.core.backward import Backward
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.freeat import FreeATConfig, FreeATCriterion
@@ -78,7 +79,7 @@ class AdversarialTraining:
         Under torchrun, fairseq-train takes no notice of the launcher: each process would train on
         its own and overwrite the others' checkpoints.
         """
-        launched = int(os.environ.get("WORLD_SIZE", "1"))
+        launched = _launched()
         world = _world_size()
         if launched > 1 and world != launched:
             raise SystemExit(
@@ -148,6 +149,10 @@ class AdversarialTraining:
         memories = state["memories"]
         if self.memory is not None and len(memories) == _world_size():
             self.memory.load_state_dict(memories[_rank()])
+
+    def state_dict(self) -> dict[str, Any]:
+        """fairseq's hook: what a task remembers; here also which dictionaries it has."""
+        return super().state_dict() | vocabulary.remembered(self)  # type: ignore[misc]
 
     def train_step(
         self,
@@ -240,6 +245,17 @@ def _synchronised_once(model: BaseFairseqModel) -> Iterator[None]:
         yield
     if last_of_update:
         LegacyDistributedDataParallel(parallel.module, parallel.process_group).all_reduce_grads()
+
+
+def _launched() -> int:
+    """How many processes a launcher such as torchrun has started."""
+    told = os.environ.get("WORLD_SIZE") or "1"
+    if not told.isdecimal():
+        raise SystemExit(
+            f"fairseq_adv: the variable WORLD_SIZE is {told!r}: a launcher sets it to a number of"
+            " processes; without one, unset it"
+        )
+    return int(told)
 
 
 def _distributed() -> bool:
