@@ -28,7 +28,8 @@ words() {
 # process of this run is gone.
 claim() {
   mkdir -p "$1"
-  exec 9>"$1/.lock"
+  [[ -e $1/.lock ]] || : >"$1/.lock"
+  exec 9<"$1/.lock" # another user's can be read
   flock --nonblock 9 || fail "another run is at work in $1"
 }
 

@@ -118,7 +118,8 @@ def updates_done(log: Path) -> int:
 def _start(job: Job, slot: int, jobs: int, gpus: Sequence[str], gpus_each: int) -> _Running:
     environment = os.environ | {"OMP_NUM_THREADS": str(threads(jobs))} | dict(job.environment)
     if gpus:
-        groups = [gpus[i : i + gpus_each] for i in range(0, len(gpus), gpus_each)]
+        whole = len(gpus) - len(gpus) % gpus_each  # the rest is too few for a job
+        groups = [gpus[i : i + gpus_each] for i in range(0, whole, gpus_each)]
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(groups[slot % len(groups)])
     job.output.parent.mkdir(parents=True, exist_ok=True)
     with job.output.open("wb") as output:
