@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,7 +65,7 @@ def finish_all(
     total = finished + len(jobs)
     ended = finished
     if finished:
-        print(f"  {finished} of {total} runs: already there", flush=True)
+        print(f"  {finished} of {total} runs: already there")
     free = list(range(at_a_time))
     at_work: list[_Running] = []
     failed: list[Job] = []
@@ -89,7 +88,6 @@ def finish_all(
                     if running.process.returncode:
                         failed.append(running.job)
                     bar.write(f"  [{ended}/{total}] {_result(running)}")
-                    sys.stdout.flush()
                     if waiting or at_work:
                         after_each()
                 left = sum(job.work for job in waiting)

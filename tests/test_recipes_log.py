@@ -131,6 +131,31 @@ def test_watch_shows_a_line_per_validation_and_marks_the_best(
     assert len(read_log(log).valid) == 3
 
 
+def test_a_line_is_seen_when_it_is_made_also_in_a_file(tmp_path: Path) -> None:
+    """The training goes on only after its validation has been seen."""
+    shown, log = tmp_path / "shown", tmp_path / "training.log"
+    program = f"""
+import pathlib, sys, time
+sys.stdout.buffer.write({train_line(10, 9) + valid_line(10, 4)!r})
+sys.stdout.flush()
+deadline = time.monotonic() + 30
+while "4.0*" not in pathlib.Path({str(shown)!r}).read_text():
+    if time.monotonic() > deadline:
+        raise SystemExit("nothing is to be seen")
+    time.sleep(0.05)
+"""
+    command = [sys.executable, "-m", "recipes.watch", "--log", str(log), "--updates", "10"]
+    with shown.open("w") as stream:
+        process = subprocess.run(
+            [*command, "--", sys.executable, "-c", program],
+            cwd=Path(__file__).parents[1],
+            stdout=stream,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert process.returncode == 0, process.stderr
+
+
 def test_watch_shows_the_end_of_the_log_of_a_training_that_fails(tmp_path: Path) -> None:
     log = tmp_path / "training.log"
     log.write_bytes(b"of an earlier run\n")
