@@ -149,6 +149,7 @@ while "4.0*" not in pathlib.Path({str(shown)!r}).read_text():
         process = subprocess.run(
             [*command, "--", sys.executable, "-c", program],
             cwd=Path(__file__).parents[1],
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
             stdout=stream,
             stderr=subprocess.PIPE,
             text=True,
