@@ -11,6 +11,11 @@ supported() {
   "$1" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null
 }
 
+if [[ $PWD == *:* ]]; then # which separates the directories of PATH
+  echo "error: there is a colon in the name of $PWD: no environment can be used there, rename it" >&2
+  exit 1
+fi
+
 if ! "$dir/bin/python" -m pip --version >/dev/null 2>&1; then
   python=
   for candidate in ${PYTHON:+"$PYTHON"} python3.12 python3.11 python3; do
