@@ -140,7 +140,7 @@ def main() -> None:
         rows.write(found, setup.out / f"{name}.json")
         benchmark.draw(found, setup.out / f"{name}.png")
         print(f"{name}: {setup.out}/{name}.json, {name}.png")
-        print(rows.table(found, benchmark.columns), end="\n\n", flush=True)
+        print(rows.table(found, benchmark.columns), end="\n\n")
     if failed:
         raise RecipeError(f"not measured: {', '.join(failed)}")
 

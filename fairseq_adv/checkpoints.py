@@ -152,6 +152,7 @@ def _replace(path: Path, write: Callable[[IO[bytes]], None]) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     for attempt in range(1, _ATTEMPTS + 1):
         try:
+            temporary.unlink(missing_ok=True)  # a killed training's, or another user's
             with temporary.open("wb") as file:
                 write(file)
                 file.flush()
@@ -196,18 +197,32 @@ def _claim(directory: Path) -> None:
     path = directory.resolve() / ".training"
     if path in _claims:
         return
-    file = path.open("a+", encoding="utf-8")
     try:
+        file = _lock_file(path)
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.seek(0)
         raise SystemExit(
             f"fairseq_adv: --save-dir {directory}: another training writes its checkpoints there "
-            f"({file.read().strip()}): choose another, or wait for its end"
+            f"({path.read_text('utf-8').strip()}): choose another, or wait for its end"
         ) from None
     except OSError as error:  # a file system without locks
         logger.warning(f"{directory}: cannot be locked against a second training ({error})")
+        return
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     file.flush()
     _claims[path] = file
+
+
+def _lock_file(path: Path) -> IO[str]:
+    """Open the file that is locked, for writing; replace one that another user has left behind.
+
+    Raises BlockingIOError if that user's training still holds it.
+    """
+    try:
+        return path.open("a+", encoding="utf-8")
+    except PermissionError:
+        with path.open(encoding="utf-8") as theirs:
+            fcntl.lockf(theirs, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        path.unlink()
+        return path.open("a+", encoding="utf-8")

@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from fairseq import checkpoint_utils
+from fairseq import checkpoint_utils, utils
 from fairseq.data import data_utils
 from fairseq.dataclass import utils as dataclass_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.models import distributed_fairseq_model
 from fairseq.models.ema.ema import EMA
-from fairseq.tasks import FairseqTask
+from fairseq.tasks import FairseqTask, LegacyFairseqTask
 from fairseq.trainer import Trainer
 from omegaconf.errors import OmegaConfBaseException
 
-from fairseq_adv import checkpoints, interruption, safe_loading, trainer_hooks
+from fairseq_adv import checkpoints, interruption, safe_loading, trainer_hooks, vocabulary
+
+logger = logging.getLogger(__name__)
 
 
 def apply() -> None:
@@ -42,10 +46,15 @@ def apply() -> None:
         average_every_nth_update_also_after_a_restart,
         average_a_model_that_comes_without_an_average,
         leave_a_training_that_is_done,
+        refuse_a_metric_that_is_not_measured,
+        take_a_path_with_colons_as_one,
+        name_sentences_that_are_too_long,
         resume_with_the_same_batches,
         *trainer_hooks.HOOKS,
         interruption.keep_loading_data,
+        interruption.end_what_hangs,
         *checkpoints.PATCHES,
+        *vocabulary.PATCHES,
     ):
         if repair not in _applied:
             _applied.add(repair)
@@ -266,23 +275,119 @@ def average_a_model_that_comes_without_an_average() -> None:
 
 
 def leave_a_training_that_is_done() -> None:
-    """Do nothing when a training that has made all its updates is started again.
+    """Do nothing when a training that has made all its updates is started again, and say so.
 
     fairseq makes one more, and overwrites the model with it: it asks whether it is done after an
-    update only. Cause: `fairseq_cli.train.main`, which reads --max-epoch right after the checkpoint
-    is loaded. Test: test_a_training_that_is_done_stays_as_it_is.
+    update only. One that is to begin with another model's --restore-file, which has as many, makes
+    none at all and leaves no model behind: that is refused. Cause: `fairseq_cli.train.main`, which
+    reads --max-epoch right after the checkpoint is loaded. Tests:
+    test_a_training_that_is_done_stays_as_it_is, test_a_training_that_cannot_begin_is_refused.
     """
     load_checkpoint = checkpoint_utils.load_checkpoint
 
     @functools.wraps(load_checkpoint)
     def loading(cfg: Any, trainer: Any, **kwargs: Any) -> Any:
         found = load_checkpoint(cfg, trainer, **kwargs)
-        options = trainer.cfg.optimization
-        if options.max_update and trainer.get_num_updates() >= options.max_update:
+        options, updates, epoch = trainer.cfg.optimization, trainer.get_num_updates(), found[1]
+        done = ""
+        if options.max_update and updates >= options.max_update:
+            done = f"has made {updates} updates, and --max-update is {options.max_update}"
             options.max_epoch = -1  # 0 would mean that there is no end
+        elif options.max_epoch > 0 and epoch.next_epoch_idx > options.max_epoch:
+            done = f"has made {epoch.next_epoch_idx - 1} epochs, and --max-epoch is"
+            done += f" {options.max_epoch}"
+        restored = cfg.restore_file
+        if done and restored != "checkpoint_last.pt" and not _is_in(restored, cfg.save_dir):
+            raise SystemExit(
+                f"fairseq_adv: --restore-file {restored} {done}: nothing is left to train: raise"
+                " that, or begin with the model's weights alone, by --finetune-from-model"
+            )
+        if done and trainer.is_data_parallel_master:
+            logger.info(f"the training in {cfg.save_dir} {done}: nothing is left to do")
         return found
 
     checkpoint_utils.load_checkpoint = loading
+
+
+def _is_in(path: str, directory: str) -> bool:
+    return Path(path).resolve().parent == Path(directory).resolve()
+
+
+def refuse_a_metric_that_is_not_measured() -> None:
+    """Refuse `--best-checkpoint-metric bleu` without `--eval-bleu` before the training.
+
+    fairseq ends in a KeyError after the first validation, which may be the work of hours. Cause:
+    `fairseq_cli.train.validate`. Test: test_bleu_that_is_not_measured_is_refused_before_training.
+    """
+    load_checkpoint = checkpoint_utils.load_checkpoint
+
+    @functools.wraps(load_checkpoint)
+    def loading(cfg: Any, trainer: Any, **kwargs: Any) -> Any:
+        measured = getattr(trainer.task.cfg, "eval_bleu", True)
+        validates = not trainer.cfg.dataset.disable_validation
+        if cfg.best_checkpoint_metric == "bleu" and validates and not measured:
+            raise SystemExit(
+                "fairseq_adv: --best-checkpoint-metric bleu: validation measures no BLEU without"
+                " --eval-bleu: give both or neither"
+            )
+        return load_checkpoint(cfg, trainer, **kwargs)
+
+    checkpoint_utils.load_checkpoint = loading
+
+
+def take_a_path_with_colons_as_one() -> None:
+    """Take data and models of a directory whose name has a colon in it, as of a time.
+
+    fairseq splits such a path, since several are given that way: what is there as a whole, and not
+    in parts, is one. Causes: `utils.split_paths`, and `FairseqTask.has_sharded_data`, which only
+    looks for a colon. Test: test_a_path_with_colons_is_one.
+    """
+    split_paths = utils.split_paths
+
+    @functools.wraps(split_paths)
+    def splitting(paths: str, *args: Any, **kwargs: Any) -> list[str]:
+        parts = split_paths(paths, *args, **kwargs)
+        whole = len(parts) > 1 and Path(paths).exists()
+        return [paths] if whole and not all(Path(part).exists() for part in parts) else parts
+
+    def has_sharded_data(self: Any, split: str) -> bool:
+        return len(utils.split_paths(getattr(self.cfg or self.args, "data", ""))) > 1
+
+    utils.split_paths = splitting
+    FairseqTask.has_sharded_data = has_sharded_data
+    LegacyFairseqTask.has_sharded_data = has_sharded_data
+
+
+def name_sentences_that_are_too_long() -> None:
+    """Say in one line which sentence of a validation or test set is too long for the model.
+
+    fairseq ends in a traceback with a number that is not a line's, and advises an option that its
+    own programs have, but not those that call them. Cause: `FairseqTask.filter_indices_by_size`.
+    Test: test_a_sentence_that_is_too_long_is_named.
+    """
+    filter_indices_by_size = FairseqTask.filter_indices_by_size
+    signature = inspect.signature(filter_indices_by_size)
+
+    @functools.wraps(filter_indices_by_size)
+    def naming(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = signature.bind(self, *args, **kwargs)
+        call.apply_defaults()
+        dataset, limits = call.arguments["dataset"], call.arguments["max_positions"]
+        if not call.arguments["ignore_invalid_inputs"]:
+            _, ignored = dataset.filter_indices_by_size(call.arguments["indices"], limits)
+            if len(ignored):
+                first, *others = sorted(map(int, ignored))
+                more = f", and {len(others)} more" if others else ""
+                sets = [name for name, of_name in self.datasets.items() if of_name is dataset]
+                size = tuple(map(int, np.atleast_1d(dataset.size(first))))
+                raise SystemExit(
+                    f"fairseq_adv: line {first + 1} of {sets[0] if sets else 'the data'}{more}: too"
+                    f" long for the model, which takes {limits} tokens (of source and target, with"
+                    f" their ends), and it has {size}: shorten it, or leave it out of the data"
+                )
+        return filter_indices_by_size(*call.args, **call.kwargs)
+
+    FairseqTask.filter_indices_by_size = naming
 
 
 def resume_with_the_same_batches() -> None:

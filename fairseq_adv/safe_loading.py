@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
+from fairseq.trainer import Trainer
 from omegaconf import AnyNode, DictConfig, ListConfig
 from omegaconf.base import ContainerMetadata, Metadata
 
@@ -72,6 +73,7 @@ def refuse_code() -> None:
     for name in ("load_checkpoint_to_cpu", "load_ema_from_checkpoint"):
         setattr(checkpoint_utils, name, _refusing(getattr(checkpoint_utils, name)))
     _evaluate_values_only()
+    _name_what_does_not_fit()
 
 
 def _refusing(load: Callable[..., Any]) -> Callable[..., Any]:
@@ -175,8 +177,42 @@ def _evaluate_values_only() -> None:
                 f"fairseq_adv: {', '.join(filenames)}: refused, for it carries code: {error}.\n"
                 "It was not run. Get the file from a source that you trust."
             ) from None
+        except (OSError, MemoryError, torch.OutOfMemoryError):
+            raise
+        # Options of wrong types, or that are missing, can make fairseq raise anything.
+        except Exception as error:
+            raise CheckpointRefused(
+                f"fairseq_adv: {', '.join(filenames)}: no model can be made of it with these data:"
+                f" {_last_line(error)}"
+            ) from error
 
     checkpoint_utils.load_model_ensemble_and_task = naming_the_file
+
+
+def _last_line(error: BaseException) -> str:
+    """What torch says of weights ends with one that does not fit."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{lines[-1][:200]} ({type(error).__name__})" if lines else type(error).__name__
+
+
+def _name_what_does_not_fit() -> None:
+    """End a training in one line that cannot go on from, or begin with, a checkpoint."""
+    load_checkpoint = Trainer.load_checkpoint
+
+    @functools.wraps(load_checkpoint)
+    def naming(self: Trainer, filename: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return load_checkpoint(self, filename, *args, **kwargs)
+        except (OSError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            cause = error.__context__ or error  # of weights, fairseq does not say what is wrong
+            raise CheckpointRefused(
+                f"fairseq_adv: {filename}: no training with this model and these options goes on"
+                f" from it: {_last_line(cause)}"
+            ) from error
+
+    Trainer.load_checkpoint = naming
 
 
 _LONGEST = 10_000  # items of a list

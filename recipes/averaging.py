@@ -7,14 +7,13 @@ The mean of the last, or of the best, checkpoints often translates better than a
 import argparse
 import re
 import sys
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.progress import progress
-from recipes.checkpoint import refusals_as_errors
+from recipes.checkpoint import fields, read_raw, told_of_words, updates_in
 from recipes.errors import RecipeError, run_main
 from recipes.files import written_whole
 
@@ -80,10 +79,14 @@ def average(chosen: Sequence[Saved], out: Path) -> None:
 
     sums: dict[str, Tensor] = {}
     state: dict[str, Any] = {}
+    words: dict[str, Any] = {}
     for saved in progress(chosen, "average", "checkpoint"):
         state = _read(saved.path)
-        if sums and not _alike(sums, state["model"]):
+        told = told_of_words(state)
+        same_words = all(words.get(key, value) == value for key, value in told.items())
+        if sums and not (same_words and _alike(sums, state["model"])):
             raise RecipeError(f"{saved.path} is of another model than {chosen[0].path}")
+        words |= told
         for name, parameter in state["model"].items():
             if not parameter.is_floating_point():  # of buffers, such as a version
                 sums[name] = parameter.clone()
@@ -115,12 +118,13 @@ def _alike(sums: dict[str, "Tensor"], model: dict[str, "Tensor"]) -> bool:
 def _saved(path: Path) -> Saved | None:
     """Read what `choose` needs of a checkpoint; None for an average."""
     state = _read(path)
-    if AVERAGED in state["extra_state"]:
-        return None
-    score = state["extra_state"].get("val_loss")
-    if score is not None and not _higher_is_better(state):
-        score = -score
-    return Saved(path, int(state["optimizer_history"][-1]["num_updates"]), score)
+    with fields(path):
+        if AVERAGED in state["extra_state"]:
+            return None
+        score = state["extra_state"].get("val_loss")
+        if score is not None and not _higher_is_better(state):
+            score = -score
+        return Saved(path, updates_in(state), score)
 
 
 def _higher_is_better(state: dict[str, Any]) -> bool:
@@ -130,15 +134,7 @@ def _higher_is_better(state: dict[str, Any]) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; of its tensors, which stay in the file, only what is used."""
-    import torch
-
-    import fairseq_adv.tasks  # noqa: F401  (which says what classes may be in a checkpoint)
-    from fairseq_adv.safe_loading import refusals
-
-    with refusals_as_errors(), refusals(path):
-        mapped = zipfile.is_zipfile(path)  # as torch has written it since 1.6
-        state = dict(torch.load(path, map_location="cpu", mmap=mapped, weights_only=True))
+    state = read_raw(path)
     missing = {"model", "extra_state", "optimizer_history"} - set(state)
     if missing:
         raise RecipeError(f"{path}: not a checkpoint of a training: no {', '.join(missing)} in it")

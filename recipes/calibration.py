@@ -25,6 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from recipes.checkpoint import direction
 from recipes.errors import RecipeError, run_main
 from recipes.files import write_json, written_whole
 from recipes.model import Loaded, batches, load, models_parser, named, quiet
@@ -165,6 +166,7 @@ def calibrate(
     :param data: a directory made by data_prep.
     :param checkpoints: by what to call them.
     """
+    direction(data, list(checkpoints.values()))  # one for all
     found = {
         label: measure(load(data, checkpoint, cpu), split, label)
         for label, checkpoint in checkpoints.items()

@@ -18,6 +18,10 @@ fail() { # WHAT_IS_WRONG WHAT_TO_DO
   exit 1
 }
 
+if [[ $PWD == *:* ]]; then # which separates the directories of PATH
+  fail "there is a colon in the name of $PWD" "No environment can be used there: rename it."
+fi
+
 supported() {
   "$1" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null
 }

@@ -1,5 +1,6 @@
 """The one exception that stands for a mistake in the input, the options or the machine."""
 
+import io
 import signal
 import sys
 from collections.abc import Callable
@@ -15,8 +16,11 @@ class RecipeError(Exception):
 def run_main(program: str, main: Callable[[], None]) -> int:
     """Call ``main``; return 0, or 1 after one message on stderr, or 130 if interrupted.
 
-    A kill counts as an interruption, so that temporary files and child processes go as well.
+    A kill counts as an interruption, so that temporary files and child processes go as well. What
+    is printed is seen line by line, also in a file or by another program.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         main()

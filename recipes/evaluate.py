@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.lines import read_lines
+from recipes.checkpoint import direction
 from recipes.errors import RecipeError, run_main
 from recipes.files import (
     SCORES,
@@ -47,7 +48,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Translate and score; write translations.tsv and scores.json to `out`, return the latter.
 
-    :param data: a directory made by data_prep.
+    :param data: a directory made by data_prep. It is translated in the checkpoint's direction.
     :param lenpen: length penalty (see `recipes.generation.best`); None chooses the one among
         `LENPENS` with the highest BLEU on the validation split. Then scores.json has the score with
         a length penalty of 1 too.
@@ -56,10 +57,8 @@ def evaluate(
     :param baseline: results of another system on the same split, to compare with.
     :param workers: see `recipes.generation.translate`.
     """
-    if not checkpoint.is_file():
-        raise RecipeError(f"{checkpoint}: no such checkpoint")
     began = time.monotonic()
-    prepared = Prepared.of(data)
+    prepared = Prepared.of(data, direction(data, [checkpoint]))
     if split_compounds and prepared.preparation.subword != "bpe":
         raise RecipeError(f"--split-compounds is for tokens, and {data} has none")
     source, reference = prepared.pairs(split)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.versions import installed
-from recipes.checkpoint import load_state, refusals_as_errors
+from recipes.checkpoint import direction, fields, load_state, refusals_as_errors, updates_in
 from recipes.errors import RecipeError, run_main
 from recipes.evaluate import PLAIN_LENPEN
 from recipes.files import folder_written_whole
@@ -64,22 +64,23 @@ def export(
 
     Raises RecipeError if the checkpoint is not of that data, or `out` is something else.
     """
-    if not checkpoint.is_file():
-        raise RecipeError(f"{checkpoint}: no such checkpoint")
     out = out.absolute()
     if out.exists() and not (out / DESCRIPTION).exists():
         raise RecipeError(
             f"{out}: not made by recipes.export, so it stays; move it or choose another --out"
         )
-    prepared = Prepared.of(data)
-    languages = prepared.languages
+    languages = direction(data, [checkpoint])
+    prepared = Prepared.of(data, languages)
     state = load_state(checkpoint)
+    with fields(checkpoint):
+        plain = plain_state(state, languages)
+        method, updates = str(state["cfg"]["criterion"]["_name"]), updates_in(state)
     with folder_written_whole(out) as folder:
         for lang in languages:
             shutil.copyfile(data / "bin" / f"dict.{lang}.txt", folder / f"dict.{lang}.txt")
         shutil.copyfile(prepared.subwords_file, folder / prepared.subwords_file.name)
-        _save(plain_state(state, languages), folder / MODEL)
-        max_positions = _max_positions(folder, checkpoint, data)
+        _save(plain, folder / MODEL)
+        max_positions = _max_positions(folder, checkpoint)
         left_out = _convert(folder, languages, quantization)
         Exported(
             languages=languages,
@@ -87,8 +88,8 @@ def export(
             beam=beam,
             lenpen=lenpen,
             max_positions=max_positions,
-            method=state["cfg"]["criterion"]["_name"],
-            updates=state["optimizer_history"][-1]["num_updates"],
+            method=method,
+            updates=updates,
             quantization=quantization,
             versions=installed(_TOOLS),
         ).write(folder)
@@ -127,7 +128,7 @@ def plain_state(state: Mapping[str, Any], languages: tuple[str, str]) -> dict[st
             {
                 **{"criterion_name": "LabelSmoothedCrossEntropyCriterion", "optimizer_name": ""},
                 "lr_scheduler_state": {},
-                "num_updates": int(state["optimizer_history"][-1]["num_updates"]),
+                "num_updates": updates_in(state),
             }
         ],
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
@@ -175,10 +176,10 @@ def _save(state: dict[str, Any], path: Path) -> None:
     torch.save(state, path)
 
 
-def _max_positions(folder: Path, checkpoint: Path, data: Path) -> tuple[int, int]:
+def _max_positions(folder: Path, checkpoint: Path) -> tuple[int, int]:
     """Load the exported model as stock fairseq does; return the most tokens of source and target.
 
-    Raises RecipeError if it is not of those dictionaries.
+    Raises RecipeError if it is not of those dictionaries, or its options make no model.
     """
     from fairseq import checkpoint_utils, utils
 
@@ -189,12 +190,6 @@ def _max_positions(folder: Path, checkpoint: Path, data: Path) -> tuple[int, int
             )
     except RecipeError as refused:
         raise RecipeError(str(refused).replace(str(folder / MODEL), str(checkpoint))) from None
-    except RuntimeError as error:
-        if "size mismatch" not in str(error):
-            raise
-        raise RecipeError(
-            f"{checkpoint} was not trained on {data}: their dictionaries differ in size"
-        ) from None
     source, target = utils.resolve_max_positions(task.max_positions(), model.max_positions())
     return int(source), int(target)
 

@@ -28,7 +28,8 @@ words() {
 # process of this run is gone.
 claim() {
   mkdir -p "$1"
-  exec 9>"$1/.lock"
+  [[ -e $1/.lock ]] || : >"$1/.lock"
+  exec 9<"$1/.lock" # another user's can be read
   flock --nonblock 9 || fail "another run is at work in $1"
 }
 
@@ -97,10 +98,14 @@ run() {
 finish() {
   local status=$?
   trap - EXIT
-  trap '' INT TERM
   if [[ -n $child ]] && kill "$child" 2>/dev/null; then
-    wait "$child" || true
+    # A training finishes its update first, unless it is asked again.
+    trap 'kill "$child" 2>/dev/null || true' INT TERM
+    while kill -0 "$child" 2>/dev/null; do
+      wait "$child" || true
+    done
   fi
+  trap '' INT TERM
   if declare -F at_end >/dev/null; then
     at_end
   fi

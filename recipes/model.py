@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.progress import progress
-from recipes.checkpoint import refusals_as_errors
+from recipes.checkpoint import direction, refusals_as_errors
 from recipes.errors import RecipeError
-from recipes.files import CHECKPOINTS, data_report
+from recipes.files import CHECKPOINTS
 from recipes.generation import MAX_TOKENS
 
 _SHOWN_IDS = 10
@@ -95,7 +95,7 @@ def load(data: Path, checkpoint: Path, cpu: bool) -> Loaded:
     :param data: a directory made by data_prep, whose dictionaries the model was trained with.
     :param cpu: stay on the CPU even where there is a GPU.
 
-    Raises RecipeError for what is no checkpoint, or one of a model with other dictionaries.
+    Raises RecipeError for what is no checkpoint, or one of a model with other words.
     """
     # Imported late, since fairseq sets up the logging of the whole process when it is imported.
     import torch
@@ -103,24 +103,15 @@ def load(data: Path, checkpoint: Path, cpu: bool) -> Loaded:
 
     import fairseq_adv.tasks  # noqa: F401  (registers the task, mends the loading of checkpoints)
 
-    source_lang, target_lang = data_report(data)["languages"]
+    source_lang, target_lang = direction(data, [checkpoint])
     changes = {
         "data": str(data / "bin"),
         "source_lang": source_lang,
         "target_lang": target_lang,
         "eval_bleu": False,
     }
-    try:
-        with refusals_as_errors():
-            models, _, task = checkpoint_utils.load_model_ensemble_and_task(
-                [str(checkpoint)], changes
-            )
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().split("\n")[-1].strip()
-        raise RecipeError(
-            f"{checkpoint}: no checkpoint of a model with the dictionaries of {data / 'bin'}:"
-            f"\n  {reason[:200]}"
-        ) from error
+    with refusals_as_errors():
+        models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], changes)
     cuda = torch.cuda.is_available() and not cpu
     model = models[0].float().eval()
     return Loaded(model.cuda() if cuda else model, task, cuda)

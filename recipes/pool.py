@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep.parallel import cores
+from recipes.processes import end_all
 from recipes.training_log import parse_line
 
 _POLL = 1.0  # seconds
@@ -65,7 +65,7 @@ def finish_all(
     total = finished + len(jobs)
     ended = finished
     if finished:
-        print(f"  {finished} of {total} runs: already there", flush=True)
+        print(f"  {finished} of {total} runs: already there")
     free = list(range(at_a_time))
     at_work: list[_Running] = []
     failed: list[Job] = []
@@ -88,17 +88,13 @@ def finish_all(
                     if running.process.returncode:
                         failed.append(running.job)
                     bar.write(f"  [{ended}/{total}] {_result(running)}")
-                    sys.stdout.flush()
                     if waiting or at_work:
                         after_each()
                 left = sum(job.work for job in waiting)
                 left += sum(running.job.work - running.job.done() for running in at_work)
                 bar.update(round(bar.total - left) - bar.n)
         finally:
-            for running in at_work:
-                running.process.terminate()
-            for running in at_work:
-                running.process.wait()
+            end_all([running.process for running in at_work])
     return failed
 
 
@@ -120,7 +116,8 @@ def updates_done(log: Path) -> int:
 def _start(job: Job, slot: int, jobs: int, gpus: Sequence[str], gpus_each: int) -> _Running:
     environment = os.environ | {"OMP_NUM_THREADS": str(threads(jobs))} | dict(job.environment)
     if gpus:
-        groups = [gpus[i : i + gpus_each] for i in range(0, len(gpus), gpus_each)]
+        whole = len(gpus) - len(gpus) % gpus_each  # the rest is too few for a job
+        groups = [gpus[i : i + gpus_each] for i in range(0, whole, gpus_each)]
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(groups[slot % len(groups)])
     job.output.parent.mkdir(parents=True, exist_ok=True)
     with job.output.open("wb") as output:

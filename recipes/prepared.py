@@ -32,10 +32,14 @@ class Prepared:
     preparation: Preparation
 
     @staticmethod
-    def of(data: Path) -> "Prepared":
-        """Read it from the report of a directory made by data_prep."""
+    def of(data: Path, languages: tuple[str, str] | None = None) -> "Prepared":
+        """Read it from the report of a directory made by data_prep.
+
+        :param languages: the corpus' own in the order of the translation; None is that of the
+            corpus.
+        """
         report = data_report(data)
-        source, target = report["languages"]
+        source, target = languages or report["languages"]
         return Prepared(data, (source, target), as_preparation(report["preparation"]))
 
     def pairs(self, split: str) -> tuple[list[str], list[str]]:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from data_prep.binarize import binarize
 from data_prep.lines import open_for_writing, read_lines
 from data_prep.stages import say
+from recipes.checkpoint import direction
 from recipes.errors import RecipeError, run_main
 from recipes.files import write_json, written_whole
 from recipes.generation import Hypothesis, best, translate
@@ -155,7 +156,7 @@ def robustness(
     :param rates: of typos and of dropped words, 0 to 1.
     :param radii: l2 norms of a sentence's perturbation, in embedding units.
     """
-    prepared = Prepared.of(data)
+    prepared = Prepared.of(data, direction(data, list(checkpoints.values())))
     _, reference = prepared.pairs(split)
     otherwise = prepared_otherwise(prepared, split)
     if otherwise:

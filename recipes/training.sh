@@ -9,7 +9,8 @@
 #   METHOD     a preset of recipes/presets (default: salt); transformer is plain training. Changes
 #              to one after commas: "salt,--ascent-steps=2". salt-paper plays with Table 8's numbers
 #   SEED       (default: 1)
-#   GPUS       of each machine (default: all there are). 0: the CPU, in WORKERS processes (default: 1)
+#   GPUS       of each machine (default: all there are or, if it is set, those of CUDA_VISIBLE_DEVICES).
+#              0: the CPU, in WORKERS processes (default: 1)
 #   TOKENS     per GPU and pass, at most (default: 8000): what its memory holds. How many passes make
 #              an update is computed from that and GPUS, so that batches are the same everywhere
 #   PRECISION  bf16 (default), fp16 or fp32 (default on a CPU)
@@ -74,7 +75,9 @@ main() {
   tokens=${TOKENS:-8000}
   name=$recipe
   selection=()
-  gpus=${GPUS:-$({ nvidia-smi --list-gpus 2>/dev/null || true; } | wc -l)}
+  [[ -d fairseq_adv && -d recipes ]] || fail "run it from the root of the repository"
+  command -v "$python" >/dev/null || fail "PYTHON=$python: no such command"
+  gpus=${GPUS:-$("$python" -m recipes.gpus)}
   check GPUS "$gpus" '[0-9]+' "0, 1, 2, ..."
   processes=$gpus
   precision=${PRECISION:-bf16}
@@ -89,8 +92,6 @@ main() {
   check SEED "$seed" '[0-9]+' "0, 1, 2, ..."
   check PRECISION "$precision" 'bf16|fp16|fp32' "bf16, fp16, fp32"
   check SCALE "${SCALE:-full}" 'full|tiny' "full, tiny"
-  [[ -d fairseq_adv && -d recipes ]] || fail "run it from the root of the repository"
-  command -v "$python" >/dev/null || fail "PYTHON=$python: no such command"
   if [[ ${SCALE:-} == tiny ]]; then
     tiny
     name+=-tiny

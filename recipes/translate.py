@@ -189,9 +189,7 @@ def _main() -> None:
     try:
         for translation in translations:
             sys.stdout.buffer.write(translation.encode("utf-8") + b"\n")
-            if typed:
-                sys.stdout.buffer.flush()
-        sys.stdout.buffer.flush()
+            sys.stdout.buffer.flush()
     except BrokenPipeError:
         # Nobody reads any more, as after `| head`. Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from recipes.errors import RecipeError, run_main
+from recipes.processes import end_all
 from recipes.training_log import Record, parse_line, parse_log
 
 _HEADER = ("update", "epoch", "train nll", "dev nll", "dev BLEU", "adv_loss", "time")
@@ -49,8 +50,7 @@ def watch(command: Sequence[str], log: Path, updates: int) -> None:
                     bar.refresh()  # the clock ticks
                 _show_new(lines, display)
         finally:
-            process.terminate()
-            process.wait()
+            end_all([process])
         if process.returncode != 0:
             lines.seek(start)
             tail = [line for line in lines.read().decode("utf-8", "replace").split("\n") if line]

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,50 @@ def test_a_second_training_in_one_directory_is_refused(toy_data: Path, tmp_path:
     assert updates(tmp_path / "checkpoint_last.pt") == 4
     training.run_training(toy_data, tmp_path, "--max-update", "6")  # but that one may go on
     assert updates(tmp_path / "checkpoint_last.pt") == 6
+
+
+CLAIM = """
+import os, sys
+from fairseq import checkpoint_utils
+import fairseq_adv
+from pathlib import Path
+os.setuid(65534)
+checkpoint_utils.verify_checkpoint_directory(sys.argv[1])
+checkpoint_utils.torch_persistent_save({"a": 2}, sys.argv[1] + "/checkpoint_last.pt")
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("in_use", [False, True])
+def test_a_directory_is_shared_with_another_user(in_use: bool) -> None:
+    """Who may write there goes on with what the other one has left, unless that still trains."""
+    with tempfile.TemporaryDirectory() as name:  # pytest's own are for one user
+        directory = Path(name)
+        directory.chmod(0o777)
+        with training.in_its_own_process():
+            checkpoints._claim(directory)
+            if not in_use:
+                checkpoints._claims.pop(directory.resolve() / ".training").close()
+            torch.save({"a": 1}, directory / "checkpoint_last.pt")
+            (directory / "checkpoint_last.pt.tmp").write_text("of one that was killed")
+            for path in directory.iterdir():
+                path.chmod(0o644)
+            result = subprocess.run(
+                [sys.executable, "-c", CLAIM, name],
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+            )
+        if in_use:
+            assert result.returncode == 1
+            assert (
+                f"another training writes its checkpoints there (process {os.getpid()} on"
+                in result.stderr.splitlines()[-1]
+            )
+        else:
+            assert result.returncode == 0, result.stderr
+            assert torch.load(directory / "checkpoint_last.pt") == {"a": 2}
+            assert (directory / ".training").stat().st_uid == 65534
 
 
 def test_what_is_not_a_file_here_is_left_to_fairseq(

@@ -144,7 +144,7 @@ def test_a_run_may_become_longer_but_not_another(tmp_path: Path, data: Path) -> 
         planned(tmp_path, data).save()
 
 
-@pytest.mark.parametrize("option", ["--seed=1", "--save-dir", "--max-update"])
+@pytest.mark.parametrize("option", ["--seed=1", "--save-dir", "--max-update", "-s", "-t"])
 def test_options_that_differ_from_run_to_run(tmp_path: Path, data: Path, option: str) -> None:
     with pytest.raises(RecipeError, match=f"{option}: leave it out; the comparison sets it"):
         planned(tmp_path, data, options=[option, "1"])

@@ -224,7 +224,8 @@ def test_an_interruption_takes_the_runs_with_it(
 
 
 @pytest.mark.parametrize(
-    ("gpus_each", "expected"), [(1, {"a", "b"}), (2, {"a,b", "c,d"}), (4, {"a,b,c,d"})]
+    ("gpus_each", "expected"),
+    [(1, {"a", "b"}), (2, {"a,b", "c,d"}), (3, {"a,b,c"}), (4, {"a,b,c,d"})],
 )
 def test_gpus_are_shared_out(
     gpus_each: int, expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

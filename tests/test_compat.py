@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from fairseq import checkpoint_utils
+from fairseq import checkpoint_utils, utils
 from fairseq.data import data_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.models.distributed_fairseq_model import DistributedFairseqModel
@@ -152,17 +153,18 @@ def test_an_average_begins_with_a_model_that_had_none(
 ) -> None:
     """SMART fine-tunes: the model that it stays near to is the one that it was given."""
     training.run_training(toy_data, tmp_path / "first", criterion="label_smoothed_cross_entropy")
-    given = tmp_path / "first" / "checkpoint_last.pt"
+    first = tmp_path / "first" / "checkpoint_last.pt"
     smart = ("--store-ema", "--ema-decay", "1", "--max-update", "6", "--lr", "0.1", *more)
     reset = ("--reset-optimizer",) if option == "--restore-file" else ()
     training.run_training(
-        toy_data, tmp_path / "smart", *smart, *reset, option, str(given), criterion="smart"
+        toy_data, tmp_path / "smart", *smart, *reset, option, str(first), criterion="smart"
     )
     before, after = training.state(tmp_path / "first"), training.state(tmp_path / "smart")
     for name, value in before["model"].items():
         if not name.endswith(("version", "_float_tensor")):
             average = after["extra_state"]["ema"][name]
-            torch.testing.assert_close(average, value.to(average.dtype), rtol=0, atol=0)
+            given = value.bfloat16().float() if more else value  # fairseq saves it in float32
+            torch.testing.assert_close(average, given, rtol=0, atol=0)
             assert not torch.equal(after["model"][name], average)
 
 
@@ -257,6 +259,66 @@ def test_a_training_that_is_done_stays_as_it_is(
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.pt")} == before
     training.run_training(toy_data, tmp_path, "--max-update", "15")
     assert training.state(tmp_path)["optimizer_history"][-1]["num_updates"] == 15
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        (("--max-update", "3"), "has made 4 updates, and --max-update is 3"),
+        (("--max-update", "40", "--max-epoch", "1"), "has made 1 epochs, and --max-epoch is 1"),
+    ],
+)
+def test_a_training_that_cannot_begin_is_refused(
+    limit: tuple[str, ...],
+    says: str,
+    toy_data: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first = ("--max-update", "4") if "--max-epoch" not in limit else limit
+    training.run_training(toy_data, tmp_path / "first", *first)
+    last = tmp_path / "first" / "checkpoint_last.pt"
+    with pytest.raises(SystemExit) as refused:
+        training.run_training(toy_data, tmp_path / "new", *limit, "--restore-file", str(last))
+    message = str(refused.value)
+    assert f"--restore-file {last} {says}" in message and "--finetune-from-model" in message
+    caplog.clear()
+    with caplog.at_level("INFO"):  # but in its own directory it is only done
+        training.run_training(toy_data, tmp_path / "first", *limit)
+    assert f"the training in {tmp_path / 'first'} {says}: nothing is left to do" in caplog.text
+
+
+def test_bleu_that_is_not_measured_is_refused_before_training(
+    toy_data: Path, tmp_path: Path
+) -> None:
+    metric = ("--best-checkpoint-metric", "bleu", "--maximize-best-checkpoint-metric")
+    with pytest.raises(SystemExit, match="measures no BLEU without --eval-bleu"):
+        training.run_training(toy_data, tmp_path, *metric)
+    assert not list(tmp_path.glob("*.pt"))
+    training.run_training(toy_data, tmp_path, *metric, "--disable-validation")  # asks for none
+    assert (tmp_path / "checkpoint_last.pt").exists()
+
+
+def test_a_path_with_colons_is_one(toy_data: Path, tmp_path: Path) -> None:
+    here = tmp_path / "at 12:30:05"
+    shutil.copytree(toy_data, here / "bin")
+    training.run_training(here / "bin", here / "checkpoints")
+    last = here / "checkpoints" / "checkpoint_last.pt"
+    assert len(training.translations(here / "bin", last)) == 100
+    training.run_training(toy_data, tmp_path / "plain")
+    ours = training.parameters(here / "checkpoints")
+    theirs = training.parameters(tmp_path / "plain")
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def test_several_paths_stay_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("a", "b", "a:b", "c:d")
+    for name in names:
+        (tmp_path / name).mkdir()
+    assert utils.split_paths(f"{tmp_path}/c:d") == [f"{tmp_path}/c:d"]
+    assert utils.split_paths(f"{tmp_path}/a:{tmp_path}/b") == [f"{tmp_path}/a", f"{tmp_path}/b"]
+    monkeypatch.chdir(tmp_path)
+    assert utils.split_paths("a:b") == ["a", "b"]  # as fairseq would
 
 
 def test_bf16_needs_no_tpu(toy_data: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -162,15 +163,90 @@ def test_a_second_ctrl_c_is_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         signal.raise_signal(signal.SIGINT)
 
 
+def test_a_second_sigterm_is_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    interruption = Interruption()
+    interruption.listen()
+    for now[0] in (100.0, 105.0):  # a scheduler, and what it started, are in less of a hurry
+        signal.raise_signal(signal.SIGTERM)
+    now[0] = 120.0
+    with pytest.raises(SystemExit) as left:
+        signal.raise_signal(signal.SIGTERM)
+    assert left.value.code == 128 + signal.SIGTERM
+
+
+_HANGS = """
+import ctypes, signal, sys
+from fairseq_adv import interruption
+
+interruption._SAME = dict.fromkeys(interruption._SAME, 2.0)
+interruption._PATIENCE = 1.5
+interruption.Interruption().listen()
+print("listens", flush=True)
+lock = ctypes.create_string_buffer(64)  # a mutex of the system: no handler ends the wait for it
+for _ in range(2):
+    ctypes.CDLL(None).pthread_mutex_lock(lock)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_what_hangs_in_foreign_code(number: signal.Signals) -> None:
+    """Python's handlers run between its own instructions only, and there are no more."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HANGS],
+        env=os.environ | {"PYTHONPATH": str(processes.ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "listens\n"
+        for _ in range(2):  # what a launcher passes on is not the second one
+            process.send_signal(number)
+        time.sleep(2)
+        assert process.poll() is None
+        deadline = time.monotonic() + processes.PATIENCE
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(3)  # on a busy machine it may hear late, and take two for one
+            process.send_signal(number)
+        _, said = process.communicate(timeout=processes.PATIENCE)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number, said
+    assert f"{number.name}: the update hangs: the training ends without a checkpoint" in said
+
+
+def start_two(toy_data: Path, save_dir: Path, *more: str) -> list[subprocess.Popen[str]]:
+    """Two workers of one long training, which has begun."""
+    options = ["--max-update", "2000", "--disable-validation", "--distributed-world-size", "2"]
+    options += ["--distributed-no-spawn", "--distributed-backend", "gloo", *more]
+    options += ["--distributed-init-method", processes.rendezvous(save_dir)]
+    arguments = training.arguments(toy_data, save_dir, *options)
+    workers = [start([*arguments, "--distributed-rank", str(rank)]) for rank in (0, 1)]
+    wait_for_update(workers[0], 3)
+    return workers
+
+
+def test_an_update_that_hangs_ends_after_the_heartbeat_timeout(
+    toy_data: Path, tmp_path: Path
+) -> None:
+    """One worker stops; the other waits for its gradient, and would do so for half an hour."""
+    workers = start_two(toy_data, tmp_path, "--heartbeat-timeout", "5")
+    try:
+        workers[1].send_signal(signal.SIGSTOP)
+        said, _ = workers[0].communicate(timeout=processes.PATIENCE)
+    finally:
+        for worker in workers:
+            processes.kill(worker)
+    assert workers[0].returncode == -signal.SIGKILL, said
+    assert "not making progress in 5 seconds" in said
+
+
 def test_a_signal_to_one_worker_ends_all_after_the_same_update(
     toy_data: Path, tmp_path: Path
 ) -> None:
-    options = ["--max-update", "2000", "--disable-validation", "--distributed-world-size", "2"]
-    options += ["--distributed-no-spawn", "--distributed-backend", "gloo"]
-    options += ["--distributed-init-method", processes.rendezvous(tmp_path)]
-    arguments = training.arguments(toy_data, tmp_path, *options)
-    workers = [start([*arguments, "--distributed-rank", str(rank)]) for rank in (0, 1)]
-    wait_for_update(workers[0], 3)
+    workers = start_two(toy_data, tmp_path)
     workers[1].send_signal(signal.SIGTERM)
     said = processes.end(*workers, statuses=[143])
     assert "Traceback" not in "".join(said)

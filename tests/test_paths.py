@@ -1,4 +1,4 @@
-"""Paths with spaces and letters beyond ASCII, for all that reads and writes files."""
+"""Paths with spaces, colons and letters beyond ASCII, for all that reads and writes files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from recipes.translate import load_translator
 from tests import old_fairseq, shell, training
 from tests.data_prep_fixtures import SENTENCES, help_deb, help_page
 
-ODD = "Übung 1 – größe (l'été) $x;#"
+ODD = "Übung 1 – größe (l'été) 12:30 $x;#"
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -55,6 +55,14 @@ def test_from_text_to_translator(odd: Path) -> None:
             odd / "the model", engine=engine, threads=1, cpu=True, warn=pytest.fail
         )
         assert len(list(translator.translate([b"Haus und Baum .\n", b"\n"]))) == 2
+
+
+def test_no_environment_is_made_where_none_can_be_used(odd: Path) -> None:
+    """A colon ends a directory in PATH: what is in it would never be found."""
+    command = ["bash", ROOT / "recipes" / "environment.sh", ".venv"]
+    made = subprocess.run(command, cwd=odd, capture_output=True, text=True)
+    assert made.returncode == 1 and "a colon in the name of" in made.stderr
+    assert not list(odd.iterdir())
 
 
 def test_errors_name_the_path_as_it_is(odd: Path) -> None:

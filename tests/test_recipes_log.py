@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -130,6 +132,32 @@ def test_watch_shows_a_line_per_validation_and_marks_the_best(
     assert len(read_log(log).valid) == 3
 
 
+def test_a_line_is_seen_when_it_is_made_also_in_a_file(tmp_path: Path) -> None:
+    """The training goes on only after its validation has been seen."""
+    shown, log = tmp_path / "shown", tmp_path / "training.log"
+    program = f"""
+import pathlib, sys, time
+sys.stdout.buffer.write({train_line(10, 9) + valid_line(10, 4)!r})
+sys.stdout.flush()
+deadline = time.monotonic() + 30
+while "4.0*" not in pathlib.Path({str(shown)!r}).read_text():
+    if time.monotonic() > deadline:
+        raise SystemExit("nothing is to be seen")
+    time.sleep(0.05)
+"""
+    command = [sys.executable, "-m", "recipes.watch", "--log", str(log), "--updates", "10"]
+    with shown.open("w") as stream:
+        process = subprocess.run(
+            [*command, "--", sys.executable, "-c", program],
+            cwd=Path(__file__).parents[1],
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+            stdout=stream,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert process.returncode == 0, process.stderr
+
+
 def test_watch_shows_the_end_of_the_log_of_a_training_that_fails(tmp_path: Path) -> None:
     log = tmp_path / "training.log"
     log.write_bytes(b"of an earlier run\n")
@@ -151,3 +179,43 @@ def test_watch_takes_the_training_with_it_when_it_is_killed(tmp_path: Path) -> N
     processes.end(watcher, statuses=[130])
     with pytest.raises(ProcessLookupError):
         os.kill(int(log.read_bytes()), 0)
+
+
+# Asked once, it finishes what it does, which takes for ever; asked twice, it ends.
+STUBBORN = """
+import os, signal, time
+
+def hear(number, frame):
+    global asked
+    asked += 1
+    print("asked", asked, flush=True)
+    if asked == 2:
+        raise SystemExit
+
+asked = 0
+signal.signal(signal.SIGTERM, hear)
+print(os.getpid(), flush=True)
+while True:
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("by_a_recipe", [False, True])
+def test_whoever_asks_twice_asks_the_training_twice(tmp_path: Path, by_a_recipe: bool) -> None:
+    log = tmp_path / "training.log"
+    command = [sys.executable, "-m", "recipes.watch", "--log", str(log), "--updates", "9"]
+    command += ["--", sys.executable, "-c", STUBBORN]
+    if by_a_recipe:
+        command = ["bash", "-c", 'source recipes/job.sh; run "$@"', "recipe", *command]
+    process = subprocess.Popen(command, cwd=processes.ROOT)
+    for said in (b"\n", b"asked 1\n"):
+        processes.wait_until(
+            lambda said=said: log.exists() and log.read_bytes().endswith(said), of=process
+        )
+        process.terminate()
+    try:
+        assert process.wait(timeout=PATIENCE) == (143 if by_a_recipe else 130)
+    finally:
+        number = int(log.read_bytes().split()[0])
+        with pytest.raises(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)

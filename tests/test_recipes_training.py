@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -71,6 +72,31 @@ def test_fairseq_knows_every_option(recipe: str, scale: str) -> None:
     assert found["criterion"] == "salt" and found["adam_betas"] == "(0.9, 0.98)"
     assert f"-m data_prep {recipe} --out data/{recipe}" in said
     assert "-m recipes.evaluate" in said
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus"), [(None, 3), ("2", 1), ("0, 2", 2), ("", 0), ("-1", 0), ("1,-1,2", 1)]
+)
+def test_no_more_gpus_are_taken_than_are_visible(
+    visible: str | None, gpus: int, tmp_path: Path
+) -> None:
+    """The driver of this machine has three, of which one is cut into two parts."""
+    listed = ["GPU 0: H200 (UUID: GPU-a)", "GPU 1: H200 (UUID: GPU-b)"]
+    listed += [f"  MIG 3g.71gb Device {number}: (UUID: MIG-{number})" for number in (0, 1)]
+    listed += ["GPU 2: H200 (UUID: GPU-c)"]
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in listed))
+    driver.chmod(0o755)
+    variables = {"GPUS": "", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    if visible is not None:
+        variables["CUDA_VISIBLE_DEVICES"] = visible
+    status, said = dry_run("multi30k-en-de", "train", **variables)
+    assert status == 0, said
+    words = training_words(said)
+    if gpus:
+        assert value(words, "--distributed-world-size") == str(gpus) and "--cpu" not in words
+    else:
+        assert "--cpu" in words
 
 
 # Zuo et al. 2021, Table 8, and batch sizes from Appendix B.1.

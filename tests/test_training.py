@@ -15,6 +15,7 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 from fairseq_adv.core.methods.salt import SALT
 from fairseq_adv.criterions.salt import SALTConfig, SALTCriterion
+from fairseq_adv.tasks import adversarial_training
 from tests import tiny, training
 
 
@@ -245,6 +246,34 @@ def test_a_launcher_that_fairseq_does_not_see_is_noticed(monkeypatch: pytest.Mon
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(SystemExit, match=r"4 processes.*--distributed-world-size"):
         tiny.task().build_criterion(None)
+
+
+def test_a_launcher_s_variable_may_be_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "")
+    assert adversarial_training._launched() == 1
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(SystemExit, match="the variable WORLD_SIZE is 'two'"):
+        tiny.task().build_criterion(None)
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_sentence_that_is_too_long_is_named(split: str, toy_data: Path, tmp_path: Path) -> None:
+    """Sentences have up to 7 words and an end: those of more than 6 tokens are too long."""
+    limits = ("--max-source-positions", "6", "--max-target-positions", "6")
+    # fairseq itself leaves such training sentences out.
+    with pytest.raises(SystemExit) as refused:
+        if split == "valid":
+            training.run_training(toy_data, tmp_path, *limits)
+        else:
+            training.run_training(toy_data, tmp_path, *limits, "--disable-validation")
+            checkpoint = tmp_path / "checkpoint_last.pt"
+            training.translations(toy_data, checkpoint, "--user-dir", training.USER_DIR)
+    lines = (toy_data.parent / f"{split}.a").read_text().splitlines()
+    long = [number for number, line in enumerate(lines, 1) if len(line.split()) + 1 > 6]
+    message = str(refused.value)
+    tokens = len(lines[long[0] - 1].split()) + 1
+    assert f"line {long[0]} of {split}, and {len(long) - 1} more: too long" in message
+    assert f"it has ({tokens}, {tokens})" in message and "--skip" not in message
 
 
 def test_a_trained_model_translates_every_sentence_as_a_plain_one_does(

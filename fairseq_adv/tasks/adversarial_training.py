@@ -22,6 +22,7 @@ from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fairseq_adv import vocabulary
 from fairseq_adv.core.backward import Backward
 from fairseq_adv.core.gauges import PartOfGradient
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
@@ -83,7 +84,7 @@ class AdversarialTraining:
         Under torchrun, fairseq-train takes no notice of the launcher: each process would train on
         its own and overwrite the others' checkpoints.
         """
-        launched = int(os.environ.get("WORLD_SIZE", "1"))
+        launched = _launched()
         world = _world_size()
         if launched > 1 and world != launched:
             raise SystemExit(
@@ -153,6 +154,10 @@ class AdversarialTraining:
         memories = state["memories"]
         if self.memory is not None and len(memories) == _world_size():
             self.memory.load_state_dict(memories[_rank()])
+
+    def state_dict(self) -> dict[str, Any]:
+        """fairseq's hook: what a task remembers; here also which dictionaries it has."""
+        return super().state_dict() | vocabulary.remembered(self)  # type: ignore[misc]
 
     def train_step(
         self,
@@ -300,6 +305,17 @@ def _shares_gradients(model: nn.Module) -> nn.Module | None:
             "games have not been shown to be right with: use --ddp-backend legacy_ddp"
         )
     return None
+
+
+def _launched() -> int:
+    """How many processes a launcher such as torchrun has started."""
+    told = os.environ.get("WORLD_SIZE") or "1"
+    if not told.isdecimal():
+        raise SystemExit(
+            f"fairseq_adv: the variable WORLD_SIZE is {told!r}: a launcher sets it to a number of"
+            " processes; without one, unset it"
+        )
+    return int(told)
 
 
 def _distributed() -> bool:

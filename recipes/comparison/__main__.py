@@ -62,7 +62,7 @@ def compare(
     gpus = [] if "--cpu" in options else visible_gpus()
     jobs = jobs or len(gpus) or cores()
 
-    print(f"2/4 costs: time and memory of an update, {len(players)} methods", flush=True)
+    print(f"2/4 costs: time and memory of an update, {len(players)} methods")
     measured = measured_costs(data, out / COSTS, players, options, threads(jobs))
     costs = {name: Cost(**cost) for name, cost in measured["methods"].items()}
     in_time = {p.name: budget.updates_in_time(costs[p.name].time) for p in players}
@@ -103,7 +103,7 @@ def compare(
         missing = [f"{run.contender}, seed {run.seed}" for run in runs if not is_finished(run)]
         write(out, conditions, collect(players, runs, costs, budget.updates, in_time), missing)
 
-    print(f"3/4 training: {len(runs)} runs, {jobs} at a time, in {out / RUNS}", flush=True)
+    print(f"3/4 training: {len(runs)} runs, {jobs} at a time, in {out / RUNS}")
     to_do = [job_of(run, costs[run.contender].time) for run in runs if not is_finished(run)]
     failed = finish_all(
         to_do,
@@ -113,7 +113,7 @@ def compare(
         finished=len(runs) - len(to_do),
         unit="plain update",
     )
-    print(f"4/4 report: {out / TABLE}, {FIGURES}, {CURVES}, {BARS}", flush=True)
+    print(f"4/4 report: {out / TABLE}, {FIGURES}, {CURVES}, {BARS}")
     write_report()
     return [job.name for job in failed]
 
@@ -132,7 +132,7 @@ def measured_costs(
     known = there.get("options", {})
     new = [player for player in players if known.get(player.name) != list(player.options)]
     if not new:
-        print(f"  already there, {path}", flush=True)
+        print(f"  already there, {path}")
         return there
     plain = next(player for player in players if player.name == PLAIN)
     measured = path.with_name(f".new-{path.name}")

@@ -26,7 +26,9 @@ _OURS = (
     "--finetune-from-model",
     "--log-format",
     "--source-lang",
+    "-s",
     "--target-lang",
+    "-t",
     "--task",
     "--user-dir",
 )

@@ -147,16 +147,16 @@ def finish(plan: Plan, args: argparse.Namespace, out: Path) -> None:
     for recipe in plan.recipes:
         # Before the runs, which would wait for one another.
         if not Path("data", args.scale.of(recipe), "report.json").exists():
-            print(f"1/3 data: {recipe}", flush=True)
+            print(f"1/3 data: {recipe}")
             if subprocess.run([f"recipes/{recipe}.sh", "data"]).returncode:
                 raise RecipeError(f"the corpus of recipes/{recipe}.sh could not be made")
-    print(f"2/3 training: {len(jobs)} runs, {at_a_time} at a time", flush=True)
+    print(f"2/3 training: {len(jobs)} runs, {at_a_time} at a time")
 
     def report() -> None:
         plan.report([run for run in plan.runs if run.scores is None])
 
     failed = finish_all(jobs, at_a_time, gpus, after_each=report, gpus_each=max(1, each))
-    print(f"3/3 report: {out}", flush=True)
+    print(f"3/3 report: {out}")
     report()
     for text in sorted(out.glob("*.md")):
         print("\n" + text.read_text("utf-8"))
