@@ -38,10 +38,10 @@ STAGES = ("raw", "tok", "bpe", "bin", "bidirectional")  # the last on demand: bi
 REPORT = "report.json"
 
 # They shape the data.
-_TOOLS = ("sacremoses", "subword-nmt", "sentencepiece", "fairseq", "ve-fairseq")
+_TOOLS = ("sacremoses", "regex", "subword-nmt", "sentencepiece", "fairseq", "ve-fairseq")
 
 # Raise it whenever the code of a stage changes what that stage writes.
-_FORMAT = 4
+_FORMAT = 5
 
 
 # Of a preparation, what the text does not depend on.
