@@ -22,6 +22,7 @@ from data_prep.bpe import (
 from data_prep.corpus import Corpus, Encoded
 from data_prep.counts import OVERLONG, SPLITS, Subwords
 from data_prep.files import line_pairs
+from data_prep.languages import follows_moses, has_spaces
 from data_prep.lines import open_for_writing, read_lines
 from data_prep.parallel import LineFunction, LineMapper
 from data_prep.pieces import learn_pieces, piece_encoder
@@ -58,6 +59,7 @@ class Pipeline:
     selection: Selection
     out: Path
     workers: int
+    bleu_tokenizer: str | None = None  # sacreBLEU's; None: as the target language has it
 
     def run(self) -> dict[str, Any]:
         """Make what is missing or out of date; return the report, which is in report.json too."""
@@ -108,6 +110,10 @@ class Pipeline:
             "languages": self._languages,
             "selection": selection,
             "preparation": preparation,
+            # For those who score translations; recipes/job.sh looks for the first two.
+            "target_tokens": "moses" if follows_moses(self.corpus.target_lang) else "joinable",
+            "target_has_spaces": has_spaces(self.corpus.target_lang),
+            "bleu_tokenizer": self.bleu_tokenizer,
             "inputs": {
                 name: {"file": path.name, "sha256": inputs[name]}
                 for name, path in self.corpus.inputs().items()
