@@ -72,8 +72,15 @@ class Pipeline:
         text = {name: value for name, value in preparation.items() if name not in _LATER}
         raw = self._stage(
             "raw",
-            {"corpus": self.name, "inputs": inputs, "selection": selection, "preparation": text},
-            lambda directory: write_raw(self.corpus, self.selection, directory, self.workers),
+            {
+                "corpus": self.name,
+                "inputs": inputs,
+                "selection": selection,
+                "preparation": {**text, "drops_blank": self.preparation.drops_blank},
+            },
+            lambda directory: write_raw(
+                self.corpus, self.preparation, self.selection, directory, self.workers
+            ),
         )
         pairs: dict[str, int] = raw.facts["kept"]
         stages = [raw]

@@ -68,6 +68,10 @@ def test_no_word_to_learn_from(
         (["--max-words=0"], "--max-words: '0' is not a whole number above 0"),
         (["--bpe-merges=many"], "--bpe-merges: 'many' is not a whole number above 0"),
         (["--target-lang=de"], "--source-lang and --target-lang are both de"),
+        (
+            ["--source-lang=pt-BR", "--target-lang=pt_BR"],
+            "--source-lang and --target-lang are both pt_BR",
+        ),
         (["--source-lang=../de"], "'../de' is no language code"),
         (["--no-such-option"], "unrecognized arguments: --no-such-option"),
     ],

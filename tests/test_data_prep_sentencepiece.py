@@ -12,7 +12,11 @@ from sentencepiece import SentencePieceProcessor
 
 from data_prep.__main__ import main
 from data_prep.errors import DataPrepError
+from data_prep.files import FilesCorpus
 from data_prep.pieces import learn_pieces, piece_encoder
+from data_prep.pipeline import Pipeline
+from data_prep.preparation import Preparation
+from data_prep.raw import Selection
 from data_prep.text import clean_line
 from recipes.generation import detokenize
 from tests.data_prep_fixtures import prepare_files
@@ -107,6 +111,41 @@ def test_more_pieces_than_there_are(
     said = capsys.readouterr().err
     assert "--bpe-merges 999: more pieces than the text has; allowed is up to " in said
     assert int(said.split()[-1]) > 60
+
+
+# Joiners; the block that stands for a space in pieces; a mark of direction; a variation selector.
+BLANK = ["\u200c", "\u200d \u200c", "\u2581", "\u061c", "\ufe0f", "\u3164"]
+
+
+@pytest.mark.usefixtures("no_fairseq")
+@pytest.mark.parametrize(
+    ("preparation", "dropped"),
+    [
+        (Preparation(bpe_merges=60, subword="sentencepiece"), len(BLANK)),
+        (Preparation(bpe_merges=60), len(BLANK)),
+        (Preparation(bpe_merges=60, subword="sentencepiece", repairs=False), len(BLANK)),
+        # The reference scripts keep what is not empty, and their corpora are to be theirs.
+        (Preparation(bpe_merges=60, repairs=False), 0),
+    ],
+)
+def test_pairs_with_nothing_to_see_on_a_side_are_dropped_in_every_split(
+    texts: Path, tmp_path: Path, preparation: Preparation, dropped: int
+) -> None:
+    for split in ("train", "test"):
+        with (texts / f"{split}.de").open("a") as de, (texts / f"{split}.en").open("a") as en:
+            for number, blank in enumerate(BLANK):
+                de.write(f"{blank if number % 2 else 'Wort'}\n")
+                en.write(f"{'word' if number % 2 else blank}\n")
+    prefixes = {split: str(texts / split) for split in ("train", "valid", "test")}
+    corpus = FilesCorpus("de", "en", prefixes)
+    report = Pipeline(
+        "toy", corpus, preparation, Selection(None, None), tmp_path / "out", workers=1
+    ).run()
+    for split in ("train", "test"):
+        assert report["raw"]["dropped"][split].get("empty", 0) == dropped
+        for lang in ("de", "en"):
+            lines = lines_of(tmp_path / f"out/bpe/{split}.{lang}")
+            assert all(lines) and len(lines) == report["raw"]["kept"][split]
 
 
 def test_fewer_pieces_than_characters(
