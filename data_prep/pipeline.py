@@ -81,6 +81,7 @@ class Pipeline:
             lambda directory: write_raw(
                 self.corpus, self.preparation, self.selection, directory, self.workers
             ),
+            origin=self._origin,
         )
         pairs: dict[str, int] = raw.facts["kept"]
         stages = [raw]
@@ -140,8 +141,26 @@ class Pipeline:
     def _languages(self) -> tuple[str, str]:
         return (self.corpus.source_lang, self.corpus.target_lang)
 
+    @property
+    def _origin(self) -> str:
+        """The corpus; and the user's files, if it is made of such, but for those of valid and test.
+
+        Other sets for a text to be judged by do not make another text of it.
+        """
+        own = [
+            str(path.resolve())
+            for name, path in self.corpus.inputs().items()
+            if not name.startswith(("valid ", "test "))
+            and not path.resolve().is_relative_to(self.out.resolve())
+        ]
+        return " ".join([self.name, *own])
+
     def _stage(
-        self, name: str, key: dict[str, Any], build: Callable[[Path], dict[str, Any]]
+        self,
+        name: str,
+        key: dict[str, Any],
+        build: Callable[[Path], dict[str, Any]],
+        origin: str | None = None,
     ) -> Stage:
         began = time.monotonic()
         key = {
@@ -150,7 +169,7 @@ class Pipeline:
             "languages": self._languages,
             "versions": installed(_TOOLS),
         }
-        stage = run_stage(self.out / name, key, build)
+        stage = run_stage(self.out / name, key, build, origin)
         if not stage.reused:
             say(f"{name}: made in {time.monotonic() - began:.1f} s")
             # What was made from the former content would not belong to the new one.
