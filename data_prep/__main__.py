@@ -19,6 +19,7 @@ from data_prep.corpora import CORPORA
 from data_prep.errors import DataPrepError
 from data_prep.parallel import cores
 from data_prep.pipeline import Pipeline
+from data_prep.printing import print_anything
 from data_prep.raw import Selection
 from data_prep.stages import say
 from data_prep.summary import summary
@@ -34,6 +35,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 1 after one message on stderr, or 130 if interrupted."""
+    print_anything()
     try:
         args = _parser().parse_args(arguments)
         with _output_directory(args.out or Path("data", args.corpus)) as out:

@@ -1,6 +1,7 @@
 """From a corpus to fairseq's binary data: raw, tok, bpe, bin, and a report."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,6 +28,7 @@ from data_prep.lines import open_for_writing, read_lines
 from data_prep.parallel import LineFunction, LineMapper
 from data_prep.pieces import learn_pieces, piece_encoder
 from data_prep.preparation import Preparation
+from data_prep.printing import printable
 from data_prep.progress import progress
 from data_prep.raw import Selection, write_raw
 from data_prep.stages import STAMP, Stage, run_stage, say, sha256_of
@@ -131,7 +133,8 @@ class Pipeline:
         }
         temporary = self.out / f".{REPORT}.tmp"
         try:
-            temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+            noted = printable(json.dumps(report, indent=2, ensure_ascii=False))
+            temporary.write_text(noted + "\n", "utf-8")
             temporary.replace(self.out / REPORT)
         finally:
             temporary.unlink(missing_ok=True)
@@ -148,7 +151,7 @@ class Pipeline:
         Other sets for a text to be judged by do not make another text of it.
         """
         own = [
-            str(path.resolve())
+            os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
             for name, path in self.corpus.inputs().items()
             if not name.startswith(("valid ", "test "))
             and not path.resolve().is_relative_to(self.out.resolve())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from data_prep.errors import DataPrepError
+from data_prep.printing import print_anything
 
 
 class RecipeError(Exception):
@@ -18,6 +19,7 @@ def run_main(program: str, main: Callable[[], None]) -> int:
     A kill counts as an interruption, so that temporary files and child processes go as well.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    print_anything()
     try:
         main()
     except (RecipeError, DataPrepError) as error:

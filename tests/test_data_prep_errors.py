@@ -2,6 +2,8 @@
 
 import errno
 import fcntl
+import io
+import json
 import os
 import sys
 from pathlib import Path
@@ -46,6 +48,31 @@ def test_a_split_of_which_nothing_is_left(
     (texts / "valid.en").write_text("a\nb\nc\n")
     message = _fails(texts, tmp_path / "out", capsys, "--max-words=6")
     assert "valid: none of 3 pairs is left (2 empty, 1 too long)" in message
+
+
+@pytest.mark.usefixtures("no_fairseq")
+def test_what_the_terminal_cannot_show_ends_no_run_in_a_traceback(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with PYTHONIOENCODING=ascii."""
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    assert prepare_files(texts, tmp_path / "für Ø") == 0
+    sys.stdout.flush()
+    assert shown.getvalue().endswith(b"/f\\xfcr \\xd8/bin\n")
+
+
+@pytest.mark.usefixtures("no_fairseq")
+def test_a_name_that_is_no_text(texts: Path, tmp_path: Path) -> None:
+    """A directory and files called by bytes that are not UTF-8."""
+    out, train = (tmp_path / os.fsdecode(name) for name in (b"out\xff", b"tr\xe4in"))
+    for lang in ("de", "en"):
+        (texts / f"train.{lang}").rename(f"{train}.{lang}")
+    assert prepare_files(texts, out, f"--train={train}") == 0
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert report["inputs"]["train de"]["file"] == f"{train.name}.de"
+    assert prepare_files(texts, out, f"--train={train}") == 0
+    assert prepare_files(texts, out, f"--train={texts / 'valid'}") == 1
 
 
 def test_a_missing_file(texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

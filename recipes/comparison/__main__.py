@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.parallel import cores
+from data_prep.printing import printable
 from data_prep.versions import installed
 from recipes.comparison.contenders import PLAIN, Contender, contenders
 from recipes.comparison.costs import Cost
@@ -90,7 +91,7 @@ def compare(
         run.save()
     _check_scored_alike(runs, scoring)
     conditions = Conditions(
-        corpus=out.name,
+        corpus=printable(out.name),
         languages=tuple(report["languages"]),
         pairs=report["raw"]["kept"],
         seeds=tuple(seeds),
@@ -203,7 +204,8 @@ def write(
     if not any(result.logs for result in results):
         return
     with written_whole(out / TABLE) as temporary:
-        temporary.write_text(markdown(conditions, results, missing), encoding="utf-8")
+        text = printable(markdown(conditions, results, missing))  # options may name files
+        temporary.write_text(text, encoding="utf-8")
     title = f"{conditions.corpus}, {conditions.pairs['train']:,} training pairs"
     plot_curves(results, conditions.budget, f"{title}: mean over seeds, and range", out / CURVES)
     plot_bars(results, title, out / BARS)
