@@ -5,6 +5,9 @@ ISO 639-1 may be given by its three letters too, as in FLORES.
 """
 
 import re
+from collections.abc import Iterable
+
+import regex
 
 # Three letters (ISO 639-3, and -2 where it differs) of the languages that anything here, or in
 # sacremoses, has a rule for under two. Of a macrolanguage also the member that corpora are in.
@@ -67,6 +70,10 @@ _WITHOUT_SPACES = {
 }
 
 
+_LETTER = regex.compile(r"\p{L}")
+_LETTER_OF_MOSES = regex.compile(r"[\p{Latin}\p{Cyrillic}\p{Greek}]")
+
+
 def language_of(code: str) -> str:
     """Return the language without script and region: in two letters if it has a code of two."""
     language = re.split("[-_]", code)[0].lower()
@@ -87,6 +94,16 @@ def script_of(code: str) -> str:
 def follows_moses(code: str) -> bool:
     """Say whether text in the language is tokenised by Moses' rules."""
     return script_of(code) in _OF_MOSES
+
+
+def is_written_as(code: str, lines: Iterable[str]) -> bool:
+    """Say whether the letters of ``lines`` may be of the script that the code stands for.
+
+    A country's code, such as ``jp``, is no language's, and stands for Latin letters here.
+    """
+    text = "\n".join(lines)
+    letters, of_moses = (len(which.findall(text)) for which in (_LETTER, _LETTER_OF_MOSES))
+    return not follows_moses(code) or 2 * of_moses >= letters
 
 
 def has_spaces(code: str) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from data_prep.bpe import (
 from data_prep.corpus import Corpus, Encoded
 from data_prep.counts import OVERLONG, SPLITS, Subwords
 from data_prep.files import line_pairs
-from data_prep.languages import follows_moses, has_spaces
+from data_prep.languages import follows_moses, has_spaces, is_written_as
 from data_prep.lines import open_for_writing, read_lines
 from data_prep.parallel import LineFunction, LineMapper
 from data_prep.pieces import learn_pieces, piece_encoder
@@ -46,6 +46,8 @@ _TOOLS = ("sacremoses", "regex", "subword-nmt", "sentencepiece", "fairseq", "ve-
 # Raise it whenever the code of a stage changes what that stage writes.
 _FORMAT = 5
 
+
+_LOOKED_AT = 1000  # lines, to see in which letters a language is written
 
 # Of a preparation, what the text does not depend on.
 _LATER = ("subword", "bpe_merges", "dictionary_size", "joined_dictionary")
@@ -85,6 +87,14 @@ class Pipeline:
             ),
             origin=self._origin,
         )
+        for lang in self._languages:
+            lines = read_lines(raw.path / f"train.{lang}")
+            if not is_written_as(lang, islice(lines, _LOOKED_AT)):
+                say(
+                    f"{lang}: no language known by this code is written in these letters, so that"
+                    " tokens and BLEU are as for European text;\n"
+                    "call it by its own code (zh, ja, ko, ...), or add the script: jp_Jpan"
+                )
         pairs: dict[str, int] = raw.facts["kept"]
         stages = [raw]
         if self.preparation.subword == "bpe":

@@ -70,10 +70,12 @@ class Scorer:
         try:
             scorer._bleu()
         except (RuntimeError, ImportError, OSError) as error:
-            what = f"pip install '{_PACKAGES[tokenizer]}'" if tokenizer in _PACKAGES else str(error)
+            what = " ".join(str(error).split())
+            if tokenizer in _PACKAGES:
+                what = f"pip install '{_PACKAGES[tokenizer]}'"
             raise RecipeError(
                 f"--bleu-tokenizer {tokenizer}: not all that it needs is there: {what};\n"
-                "the data_prep that made DATA, with another --bleu-tokenizer or none, chooses anew"
+                "or let data_prep, as it made DATA, note another --bleu-tokenizer or none"
             ) from error
         return scorer
 

@@ -65,6 +65,35 @@ def test_fairseq_finds_languages_with_a_region_or_script(texts: Path, tmp_path: 
 
 
 @pytest.mark.usefixtures("no_fairseq")
+@pytest.mark.parametrize(
+    ("code", "line", "told"),
+    [
+        ("jp", "今日は{}日です。", True),
+        ("cn", "今天{}号。", True),
+        ("jp_Jpan", "今日は{}日です。", False),
+        ("ja", "今日は{}日です。", False),
+        ("ru", "Сегодня {}-е число.", False),
+        ("vi", "Hôm nay là ngày {} (今日).", False),
+        ("el", "{}", False),
+    ],
+)
+def test_a_code_that_stands_for_other_letters_is_told(
+    texts: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    code: str,
+    line: str,
+    told: bool,
+) -> None:
+    for split in ("train", "valid", "test"):
+        lines = [line.format(number) for number in range(100, 110)]
+        for lang in ("de", code):
+            (texts / f"{split}.{lang}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert prepare_files(texts, tmp_path / "out", "--source-lang=de", f"--target-lang={code}") == 0
+    assert (f"{code}: no language known by this code" in capsys.readouterr().err) == told
+
+
+@pytest.mark.usefixtures("no_fairseq")
 def test_subwords_are_those_of_subword_nmts_command_line(texts: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert prepare_files(texts, out) == 0
