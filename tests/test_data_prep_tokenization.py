@@ -164,7 +164,10 @@ def test_a_language_is_known_by_any_of_its_codes(code: str) -> None:
 MOSES_OF = {lang: PlainMoses(lang) for lang in ("de", "en", "fr", "vi")}
 
 
-@given(st.text(), st.sampled_from(sorted(MOSES_OF)))
+@given(
+    st.text(st.sampled_from("aéý .'😀\u0301\u0323\u200d\ufe0f🇩🇪🏽") | st.characters(codec="utf-8")),
+    st.sampled_from(sorted(MOSES_OF)),
+)
 def test_corpora_with_a_reference_keep_its_tokens_of_any_text(line: str, lang: str) -> None:
     """Torn marks and emoji too."""
     tokenize = tokenizer(lang, Preparation(repairs=False, escapes=True))
@@ -172,11 +175,11 @@ def test_corpora_with_a_reference_keep_its_tokens_of_any_text(line: str, lang: s
 
 
 def test_european_text_keeps_moses_tokens() -> None:
-    """Of 30,000 captions in German, English and French, every line."""
+    """Of 9,000 captions in German, English and French, every line."""
     folder = shared("multi30k")
     for lang in ("de", "en", "fr"):
         with lzma.open(folder / f"train.{lang}.xz", "rt", encoding="utf-8", newline="\n") as stream:
-            lines = [clean_line(next(stream), {}) for _ in range(10_000)]
+            lines = [clean_line(next(stream), {}) for _ in range(3000)]
         expected = [" ".join(MOSES_OF[lang].tokenize(line, escape=False)) for line in lines]
         assert tokenizer(lang, Preparation())(lines) == expected
 
@@ -187,7 +190,8 @@ def test_european_text_keeps_moses_tokens() -> None:
     [
         ("Ọ̀rọ̀ náà, ẹ̀gbọ́n.", "Ọ̀rọ̀ náà , ẹ̀gbọ́n ."),
         ("Das ist 👨‍👩‍👧!", "Das ist 👨‍👩‍👧 !"),
-        ("Hallo 🇩🇪🇫🇷, 👍🏽", "Hallo 🇩🇪 🇫🇷 , 👍🏽"),
+        ("Hallo 🇩🇪🇫🇷, ihr", "Hallo 🇩🇪 🇫🇷 , ihr"),
+        ("Gut 👍🏽, ja", "Gut 👍🏽 , ja"),
         ("Taste 1️⃣ ❤️", "Taste 1️⃣ ❤️"),
         ("Auf\u200clage (neu)", "Auf\u200clage ( neu )"),
     ],

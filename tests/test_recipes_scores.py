@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -213,11 +214,22 @@ def test_ter_in_chinese_by_hand() -> None:
     )
 
 
-def test_significance_is_of_the_language_s_tokens() -> None:
-    """Half the characters wrong, or none: to 13a both share no four tokens with the reference."""
-    references = [f"第{number}天我们去公园散步。" for number in "一二三四五六七八九十"]
-    worse = [line.replace("公园散步", "学校读书") for line in references]
-    assert Scorer.of("zh").paired_bootstrap(worse, references, references)["BLEU"] < 0.01
+def test_significance_is_of_the_language_s_tokens(tmp_path: Path) -> None:
+    """As sacreBLEU's command line has it, told the tokeniser."""
+    references = [f"第{number}天，我们去公园散步，然后回家。" for number in "一二三四五六七八九十"]
+    baseline = [references[0].replace("公园", "学校"), *references[1:]]
+    system = [line.replace("然后回家", "回家") if "四" in line else line for line in references]
+    files = {"references": references, "baseline": baseline, "system": system}
+    for name, lines in files.items():
+        (tmp_path / name).write_text("\n".join(lines) + "\n", "utf-8")
+    command = [sys.executable, "-m", "sacrebleu", "references", "-i", "baseline", "system"]
+    command += ["-m", "bleu", "chrf", "--paired-bs", "--tokenize", "zh", "-f", "text"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    bleu, chrf = map(float, re.findall(r"\(p = ([\d.]+)\)", said))  # four digits
+    ours = Scorer.of("zh").paired_bootstrap(baseline, system, references)
+    assert ours["BLEU"] == pytest.approx(bleu, abs=1e-4)
+    assert ours["chrF2"] == pytest.approx(chrf, abs=1e-4)
+    assert bleu > 0.05  # to 13a no line has four tokens, all scores are 0, and p is 0.001
 
 
 @pytest.mark.parametrize("name", ["ja-mecab", "ko-mecab"])
