@@ -57,7 +57,7 @@ def do(stage: str, task: Task, workers: int) -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     if stage == "raw":
-        write_raw(corpus, pipeline.selection, out, workers)
+        write_raw(corpus, pipeline.preparation, pipeline.selection, out, workers)
         return
     pairs = {"train": count_lines(folder / "raw" / f"train.{languages[0]}"), "valid": 1, "test": 1}
     if stage == "tok":

@@ -20,7 +20,7 @@ from recipes.export import export
 from recipes.files import sentences
 from recipes.model import quiet
 from recipes.model_folder import read_exported
-from recipes.scores import score
+from recipes.scores import Scorer
 from recipes.translate import load_translator
 
 WEIGHTS = {"float32": None, "int8": "int8"}
@@ -43,6 +43,7 @@ def main() -> None:
         source_lang, target_lang = read_exported(models["float32"]).languages
         lines = [line.encode() for line in sentences(args.data, "test", source_lang)]
         reference = sentences(args.data, "test", target_lang)
+        scorer = Scorer.of(target_lang)
         rows = []
         by_fairseq: list[str] = []
         cases = [("fairseq", "float32"), ("ctranslate2", "float32"), ("ctranslate2", "int8")]
@@ -61,7 +62,7 @@ def main() -> None:
                 speed = len(lines) / statistics.median(seconds)
                 rows.append(
                     f"{engine:12} {weights:8} {threads:7} {speed:11.0f}"
-                    f" {score(found, reference).bleu:6.2f} {different:7}"
+                    f" {scorer.bleu(found, reference):6.2f} {different:7}"
                 )
     print(f"torch {torch.__version__}, {len(lines)} sentences, median of {args.runs} runs")
     print(

@@ -11,15 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+from sacrebleu.metrics.bleu import BLEU
+
 from data_prep.arguments import positive
 from data_prep.bidirectional import both_directions
 from data_prep.corpora import CORPORA
 from data_prep.errors import DataPrepError
 from data_prep.parallel import cores
 from data_prep.pipeline import Pipeline
+from data_prep.printing import print_anything
 from data_prep.raw import Selection
 from data_prep.stages import say
 from data_prep.summary import summary
+
+# sacreBLEU's, but for one that leaves text as it is, and one that goes by two names.
+_BLEU_TOKENIZERS = tuple(name for name in BLEU.TOKENIZERS if name not in ("none", "spm"))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,6 +35,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 1 after one message on stderr, or 130 if interrupted."""
+    print_anything()
     try:
         args = _parser().parse_args(arguments)
         with _output_directory(args.out or Path("data", args.corpus)) as out:
@@ -59,7 +66,9 @@ def _prepare(args: argparse.Namespace, out: Path) -> str:
     if args.joined_dictionary:
         preparation = replace(preparation, joined_dictionary=True)
     selection = Selection(args.max_words, args.train_pairs)
-    pipeline = Pipeline(args.corpus, corpus, preparation, selection, out, args.workers)
+    pipeline = Pipeline(
+        args.corpus, corpus, preparation, selection, out, args.workers, args.bleu_tokenizer
+    )
     return summary(pipeline.run(), out)
 
 
@@ -152,6 +161,14 @@ def _add_common_options(parser: argparse.ArgumentParser, name: str) -> None:
         action="store_true",
         help="one dictionary for both languages, which --share-all-embeddings needs, where the"
         " corpus' reference has one for each (IWSLT's)",
+    )
+    parser.add_argument(
+        "--bleu-tokenizer",
+        choices=_BLEU_TOKENIZERS,
+        metavar="NAME",
+        help="BLEU's tokeniser when translations of this data are scored, of sacreBLEU:"
+        f" {', '.join(_BLEU_TOKENIZERS)} (default: zh for Chinese, char for other languages without"
+        " spaces between words, else 13a)",
     )
 
 

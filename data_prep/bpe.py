@@ -16,15 +16,16 @@ from data_prep.errors import DataPrepError
 from data_prep.lines import open_for_writing
 from data_prep.parallel import LineFunction
 from data_prep.progress import progress
+from data_prep.tokenization import JOINT, without_joints
 
 _WORDS_REMEMBERED = 200_000  # some 50 MB
 
 
 def count_words(lines: Iterable[str]) -> Counter[str]:
-    """Return how often each space-separated word occurs."""
+    """Return how often each word occurs, with or without a joint (see `tokenization`)."""
     words: Counter[str] = Counter()
     for line in lines:
-        words.update(line.split(" "))
+        words.update(without_joints(line).split(" "))
     del words[""]
     return words
 
@@ -96,8 +97,15 @@ def segmenter(codes: Path) -> LineFunction:
 
 def _segment(lines: list[str], codes: str) -> list[str]:
     segment_word = _load(codes)
+
+    def segment(token: str) -> str:
+        # A joint is no part of the word.
+        if token.endswith(JOINT) and token != JOINT:
+            return segment_word(token.removesuffix(JOINT)) + JOINT
+        return segment_word(token)
+
     return [
-        " ".join([segment_word(word) for word in line.strip("\r\n ").split(" ") if word])
+        " ".join([segment(token) for token in line.strip("\r\n ").split(" ") if token])
         for line in lines
     ]
 

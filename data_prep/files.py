@@ -10,6 +10,7 @@ from data_prep.arguments import positive
 from data_prep.corpus import CorpusEntry, Example
 from data_prep.counts import SPLITS, Counts
 from data_prep.errors import DataPrepError
+from data_prep.languages import in_file_names
 from data_prep.lines import count_lines, read_lines
 from data_prep.preparation import OURS, Preparation
 from data_prep.progress import progress
@@ -22,6 +23,8 @@ class FilesCorpus:
     """``prefixes[split].lang`` for both languages; these splits are taken as they are.
 
     Those without a prefix are drawn from train, ``hold_out`` pairs each (see `Corpus.held_out`).
+
+    :param endings: of the files' names, where they are not the languages.
     """
 
     source_lang: str
@@ -29,13 +32,15 @@ class FilesCorpus:
     prefixes: Mapping[str, str]
     hold_out: int | None = None
     preparation: Preparation = OURS
+    endings: tuple[str, str] | None = None
 
     def inputs(self) -> Mapping[str, Path]:
         """See `Corpus.inputs`."""
+        languages = (self.source_lang, self.target_lang)
         return {
-            f"{split} {lang}": Path(f"{self.prefixes[split]}.{lang}")
+            f"{split} {lang}": Path(f"{self.prefixes[split]}.{ending}")
             for split in self.prefixes
-            for lang in (self.source_lang, self.target_lang)
+            for lang, ending in zip(languages, self.endings or languages, strict=True)
         }
 
     def held_out(self) -> Mapping[str, int | None]:
@@ -75,7 +80,7 @@ def _common_length(source: Path, target: Path) -> int:
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--source-lang", required=True, metavar="LANG", help="such as de")
+    parser.add_argument("--source-lang", required=True, metavar="LANG", help="such as de, pt-BR")
     parser.add_argument("--target-lang", required=True, metavar="LANG", help="such as en")
     for split in SPLITS:
         parser.add_argument(
@@ -96,11 +101,13 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _load(args: Namespace, out: Path) -> FilesCorpus:
-    for lang in (args.source_lang, args.target_lang):
+    endings = (args.source_lang, args.target_lang)
+    for lang in endings:
         if not _LANGUAGE.fullmatch(lang):
             raise DataPrepError(f"{lang!r} is no language code: letters, digits, - and _ only")
-    if args.source_lang == args.target_lang:
-        raise DataPrepError(f"--source-lang and --target-lang are both {args.source_lang}")
+    source, target = map(in_file_names, endings)
+    if source == target:
+        raise DataPrepError(f"--source-lang and --target-lang are both {source}")
     given = {split: getattr(args, split) for split in SPLITS}
     prefixes = {split: prefix for split, prefix in given.items() if prefix is not None}
     if args.hold_out and len(prefixes) == len(SPLITS):
@@ -108,7 +115,7 @@ def _load(args: Namespace, out: Path) -> FilesCorpus:
             f"--hold-out {args.hold_out}: --valid and --test are both given; leave one of them out,"
             " or --hold-out"
         )
-    return FilesCorpus(args.source_lang, args.target_lang, prefixes, args.hold_out)
+    return FilesCorpus(source, target, prefixes, args.hold_out, endings=endings)
 
 
 ENTRIES = [CorpusEntry("files", "your own parallel text files", _add_options, _load)]

@@ -8,6 +8,7 @@ from data_prep.corpus import Example
 from data_prep.counts import EMPTY, TOO_LONG
 from data_prep.parallel import LineMapper
 from data_prep.preparation import Limits, Preparation
+from data_prep.text import is_blank
 from data_prep.tokenization import tokenizer
 
 UNEQUAL = "of unequal length"
@@ -23,7 +24,7 @@ def judged(
     """
     if preparation.limits is None:
         for pair in pairs:
-            yield pair, _emptiness(pair)
+            yield pair, _emptiness(pair, preparation)
         return
     judge = partial(_judge, languages=languages, preparation=preparation)
     ours, theirs = tee(pairs)
@@ -33,8 +34,10 @@ def judged(
             yield pair, verdict or None
 
 
-def _emptiness(pair: Example) -> str | None:
-    return None if pair.source and pair.target else EMPTY
+def _emptiness(pair: Example, preparation: Preparation) -> str | None:
+    sides = (pair.source, pair.target)
+    is_empty = any(map(is_blank, sides)) if preparation.drops_blank else not all(sides)
+    return EMPTY if is_empty else None
 
 
 def _judge(lines: list[str], languages: tuple[str, str], preparation: Preparation) -> list[str]:
@@ -46,7 +49,7 @@ def _judge(lines: list[str], languages: tuple[str, str], preparation: Preparatio
         tokenize = tokenizer(lang, preparation)
         sides.append(tokenize([getattr(p, column) if p.split == "train" else "" for p in pairs]))
     return [
-        _emptiness(pair)
+        _emptiness(pair, preparation)
         or (pair.split == "train" and beyond(preparation.limits, source, target))
         or ""
         for pair, source, target in zip(pairs, *sides, strict=True)

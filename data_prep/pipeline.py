@@ -1,12 +1,13 @@
 """From a corpus to fairseq's binary data: raw, tok, bpe, bin, and a report."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,10 +23,12 @@ from data_prep.bpe import (
 from data_prep.corpus import Corpus, Encoded
 from data_prep.counts import OVERLONG, SPLITS, Subwords
 from data_prep.files import line_pairs
+from data_prep.languages import follows_moses, has_spaces, is_written_as
 from data_prep.lines import open_for_writing, read_lines
 from data_prep.parallel import LineFunction, LineMapper
 from data_prep.pieces import learn_pieces, piece_encoder
 from data_prep.preparation import Preparation
+from data_prep.printing import printable
 from data_prep.progress import progress
 from data_prep.raw import Selection, write_raw
 from data_prep.stages import STAMP, Stage, run_stage, say, sha256_of
@@ -38,11 +41,13 @@ STAGES = ("raw", "tok", "bpe", "bin", "bidirectional")  # the last on demand: bi
 REPORT = "report.json"
 
 # They shape the data.
-_TOOLS = ("sacremoses", "subword-nmt", "sentencepiece", "fairseq", "ve-fairseq")
+_TOOLS = ("sacremoses", "regex", "subword-nmt", "sentencepiece", "fairseq", "ve-fairseq")
 
 # Raise it whenever the code of a stage changes what that stage writes.
-_FORMAT = 4
+_FORMAT = 5
 
+
+_LOOKED_AT = 1000  # lines, to see in which letters a language is written
 
 # Of a preparation, what the text does not depend on.
 _LATER = ("subword", "bpe_merges", "dictionary_size", "joined_dictionary")
@@ -58,6 +63,7 @@ class Pipeline:
     selection: Selection
     out: Path
     workers: int
+    bleu_tokenizer: str | None = None  # sacreBLEU's; None: as the target language has it
 
     def run(self) -> dict[str, Any]:
         """Make what is missing or out of date; return the report, which is in report.json too."""
@@ -70,9 +76,25 @@ class Pipeline:
         text = {name: value for name, value in preparation.items() if name not in _LATER}
         raw = self._stage(
             "raw",
-            {"corpus": self.name, "inputs": inputs, "selection": selection, "preparation": text},
-            lambda directory: write_raw(self.corpus, self.selection, directory, self.workers),
+            {
+                "corpus": self.name,
+                "inputs": inputs,
+                "selection": selection,
+                "preparation": {**text, "drops_blank": self.preparation.drops_blank},
+            },
+            lambda directory: write_raw(
+                self.corpus, self.preparation, self.selection, directory, self.workers
+            ),
+            origin=self._origin,
         )
+        for lang in self._languages:
+            lines = read_lines(raw.path / f"train.{lang}")
+            if not is_written_as(lang, islice(lines, _LOOKED_AT)):
+                say(
+                    f"{lang}: no language known by this code is written in these letters, so that"
+                    " tokens and BLEU are as for European text;\n"
+                    "call it by its own code (zh, ja, ko, ...), or add the script: jp_Jpan"
+                )
         pairs: dict[str, int] = raw.facts["kept"]
         stages = [raw]
         if self.preparation.subword == "bpe":
@@ -108,6 +130,10 @@ class Pipeline:
             "languages": self._languages,
             "selection": selection,
             "preparation": preparation,
+            # For those who score translations; recipes/job.sh looks for the first two.
+            "target_tokens": "moses" if follows_moses(self.corpus.target_lang) else "joinable",
+            "target_has_spaces": has_spaces(self.corpus.target_lang),
+            "bleu_tokenizer": self.bleu_tokenizer,
             "inputs": {
                 name: {"file": path.name, "sha256": inputs[name]}
                 for name, path in self.corpus.inputs().items()
@@ -117,7 +143,8 @@ class Pipeline:
         }
         temporary = self.out / f".{REPORT}.tmp"
         try:
-            temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+            noted = printable(json.dumps(report, indent=2, ensure_ascii=False))
+            temporary.write_text(noted + "\n", "utf-8")
             temporary.replace(self.out / REPORT)
         finally:
             temporary.unlink(missing_ok=True)
@@ -127,8 +154,26 @@ class Pipeline:
     def _languages(self) -> tuple[str, str]:
         return (self.corpus.source_lang, self.corpus.target_lang)
 
+    @property
+    def _origin(self) -> str:
+        """The corpus; and the user's files, if it is made of such, but for those of valid and test.
+
+        Other sets for a text to be judged by do not make another text of it.
+        """
+        own = [
+            os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
+            for name, path in self.corpus.inputs().items()
+            if not name.startswith(("valid ", "test "))
+            and not path.resolve().is_relative_to(self.out.resolve())
+        ]
+        return " ".join([self.name, *own])
+
     def _stage(
-        self, name: str, key: dict[str, Any], build: Callable[[Path], dict[str, Any]]
+        self,
+        name: str,
+        key: dict[str, Any],
+        build: Callable[[Path], dict[str, Any]],
+        origin: str | None = None,
     ) -> Stage:
         began = time.monotonic()
         key = {
@@ -137,7 +182,7 @@ class Pipeline:
             "languages": self._languages,
             "versions": installed(_TOOLS),
         }
-        stage = run_stage(self.out / name, key, build)
+        stage = run_stage(self.out / name, key, build, origin)
         if not stage.reused:
             say(f"{name}: made in {time.monotonic() - began:.1f} s")
             # What was made from the former content would not belong to the new one.

@@ -41,5 +41,14 @@ class Preparation:
     dictionary_size: int | None = None
     joined_dictionary: bool = True
 
+    @property
+    def drops_blank(self) -> bool:
+        """Whether a sentence with nothing to see counts as empty.
+
+        It does not to the reference scripts, to which a joiner is a word. SentencePiece makes
+        nothing of some.
+        """
+        return self.repairs or self.subword == "sentencepiece"
+
 
 OURS = Preparation()

@@ -14,6 +14,7 @@ from data_prep.draws import hash_of, hold_out, thin_out, write_pair
 from data_prep.errors import DataPrepError
 from data_prep.limits import judged
 from data_prep.lines import open_pair, read_lines
+from data_prep.preparation import Preparation
 from data_prep.progress import progress
 from data_prep.text import clean_line, strip_line
 
@@ -29,7 +30,7 @@ class Selection:
 
 
 def write_raw(
-    corpus: Corpus, selection: Selection, directory: Path, workers: int
+    corpus: Corpus, preparation: Preparation, selection: Selection, directory: Path, workers: int
 ) -> dict[str, Any]:
     """Write {train,valid,test}.{source,target language} and return the counts.
 
@@ -44,7 +45,7 @@ def write_raw(
         files = {
             split: stack.enter_context(open_pair(directory / split, *languages)) for split in SPLITS
         }
-        for split, source, target in _kept(corpus, selection, counts, workers):
+        for split, source, target in _kept(corpus, preparation, selection, counts, workers):
             write_pair(files[split], source, target)
             counts.kept[split] += 1
             if draws and split == "train":
@@ -64,9 +65,10 @@ def write_raw(
     return counts.as_json() | {"words": _count_words(directory, languages, counts.kept)}
 
 
-def _kept(corpus: Corpus, selection: Selection, counts: Counts, workers: int) -> Iterator[Example]:
+def _kept(
+    corpus: Corpus, preparation: Preparation, selection: Selection, counts: Counts, workers: int
+) -> Iterator[Example]:
     """Yield the pairs that are not dropped, and say in ``counts`` why the others are."""
-    preparation = corpus.preparation
     languages = (corpus.source_lang, corpus.target_lang)
     pairs = _cleaned(corpus.read(counts), preparation.repairs, counts)
     every = preparation.valid_every

@@ -54,7 +54,7 @@ def unpacked(
         return {"archives": digests}
 
     key = {"archives": digests, "files": {a.name: list(names) for a, names in contents.items()}}
-    return run_stage(out / "release", key, build).path
+    return run_stage(out / "release", key, build, origin=" ".join(digests)).path
 
 
 def _assigned(archives: list[Archive], given: list[Path]) -> dict[Archive, Path]:

@@ -46,11 +46,17 @@ def digest_of(path: Path, algorithm: str) -> str:
         return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
-def run_stage(path: Path, key: Mapping[str, Any], build: Callable[[Path], dict[str, Any]]) -> Stage:
+def run_stage(
+    path: Path,
+    key: Mapping[str, Any],
+    build: Callable[[Path], dict[str, Any]],
+    origin: str | None = None,
+) -> Stage:
     """Return the stage at ``path``, built anew unless it is there, intact, with the same ``key``.
 
     ``build`` fills the directory that it is given and returns what it counted; ``key`` and that
-    must survive JSON.
+    must survive JSON. ``origin`` says what the stage is made of, to people: what has another one
+    is not replaced. Raises DataPrepError then, and where something stands that is no stage.
     """
     key_digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     found = _load(path)
@@ -58,8 +64,11 @@ def run_stage(path: Path, key: Mapping[str, Any], build: Callable[[Path], dict[s
         say(f"{path.name}: already there")
         return Stage(path, found["facts"], found["files"], reused=True)
     if path.exists() and not (path / STAMP).exists():
+        raise DataPrepError(f"{path}: not made by data_prep, so it stays; move it away")
+    if found is not None and origin != (other := found.get("origin", origin)):
         raise DataPrepError(
-            f"{path}: not made by data_prep, so it stays; move it or choose another --out"
+            f"{path.parent}: holds data of {other}, which those of {origin} would replace:\n"
+            "choose another directory (--out), or remove this one"
         )
     for remains in path.parent.glob(f".{path.name}.*.tmp"):  # of a run that was killed
         shutil.rmtree(remains, ignore_errors=True)
@@ -73,7 +82,7 @@ def run_stage(path: Path, key: Mapping[str, Any], build: Callable[[Path], dict[s
             for file in sorted(temporary.rglob("*"))
             if file.is_file()
         }
-        stamp = {"key": key_digest, "facts": facts, "files": files}
+        stamp = {"key": key_digest, "facts": facts, "files": files, "origin": origin}
         (temporary / STAMP).write_text(json.dumps(stamp, indent=1), encoding="utf-8")
         _replace(temporary, path)
     except OSError as error:  # a full disk names no file

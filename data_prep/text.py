@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import MutableMapping
 
+import regex
+
 CONTROL = "control characters"
 SEPARATOR = "line separators"
 INVISIBLE = "invisible characters"
@@ -15,12 +17,14 @@ _CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f]")
 # What tokenizer.perl makes a space of, and what it takes out.
 _MOSES_SEPARATORS = re.compile("[\v\f\x85\u2028\u2029\r\n]")
 _MOSES_CONTROLS = re.compile("[\x00-\x08\x0e-\x1f]")
-# Soft hyphen, zero-width space, word joiner, byte order mark, directional marks. The two joiners
+# Soft hyphen, directional marks, zero-width space, word joiner, byte order mark. The two joiners
 # U+200C and U+200D stay: they are spelling in Persian and in Indic scripts.
 _INVISIBLE = re.compile(
-    "[\xad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]"
+    "[\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]"
 )
 _SPACES = re.compile(r"\s+")
+# What there is to see. SentencePiece takes U+2581, a block, for a space.
+_VISIBLE = regex.compile(r"[^\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2581]")
 
 
 def strip_line(line: str, repairs: MutableMapping[str, int]) -> str:
@@ -55,3 +59,8 @@ def clean_line(line: str, repairs: MutableMapping[str, int]) -> str:
         line = _CONTROLS.sub("", line)
     # At last: what was taken out may have stood between a letter and its accent.
     return _SPACES.sub(" ", unicodedata.normalize("NFC", line)).strip()
+
+
+def is_blank(line: str) -> bool:
+    """Say whether there is nothing to see: no character, or only spaces, joiners and the like."""
+    return not _VISIBLE.search(line)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from data_prep.errors import DataPrepError
+from data_prep.printing import print_anything
 
 
 class RecipeError(Exception):
@@ -22,6 +23,7 @@ def run_main(program: str, main: Callable[[], None]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     signal.signal(signal.SIGTERM, _interrupt)
+    print_anything()
     try:
         main()
     except (RecipeError, DataPrepError) as error:

@@ -24,7 +24,7 @@ from recipes.files import (
 )
 from recipes.generation import Hypothesis, best, translate, undo_bpe
 from recipes.prepared import Prepared
-from recipes.scores import bleu_score, paired_bootstrap, score, signatures, tokenized_bleu
+from recipes.scores import Scorer, tokenized_bleu
 from recipes.trivial import nearest_translations
 
 LENPENS = tuple(round(0.2 * i, 1) for i in range(11))  # 0 to 2, to choose from
@@ -59,8 +59,9 @@ def evaluate(
     """
     began = time.monotonic()
     prepared = Prepared.of(data, direction(data, [checkpoint]))
-    if split_compounds and prepared.preparation.subword != "bpe":
-        raise RecipeError(f"--split-compounds is for tokens, and {data} has none")
+    scorer = prepared.scorer
+    if split_compounds and not prepared.has_moses_tokens:
+        raise RecipeError(f"--split-compounds is for Moses' tokens, and {data} has none")
     source, reference = prepared.pairs(split)
     other = None if baseline is None else _translations(baseline, reference)
 
@@ -72,7 +73,8 @@ def evaluate(
 
     tuning = {}
     if lenpen is None:
-        tuning = bleu_by_lenpen(search(TUNED_ON), prepared.pairs(TUNED_ON)[1], prepared.plain)
+        tuned_on = prepared.pairs(TUNED_ON)[1]
+        tuning = bleu_by_lenpen(search(TUNED_ON), tuned_on, prepared.plain, scorer)
         lenpen = best_lenpen(tuning)
     found = search(split)
     chosen = best(found, lenpen)
@@ -89,10 +91,12 @@ def evaluate(
         "beam": beam,
         "lenpen": lenpen,
         "bleu_by_lenpen": {str(value): bleu for value, bleu in tuning.items()},
-        "systems": {name: asdict(score(lines, reference)) for name, lines in systems.items()},
-        "signatures": signatures(reference, prepared.preparation.lower_cases),
+        "systems": {
+            name: asdict(scorer.score(lines, reference)) for name, lines in systems.items()
+        },
+        "signatures": scorer.signatures(reference, prepared.preparation.lower_cases),
     }
-    if prepared.preparation.subword == "bpe":
+    if prepared.has_moses_tokens:
         tokens = list(map(undo_bpe, chosen))
         expected = list(read_lines(data / "tok" / f"{split}.{prepared.languages[1]}"))
         scores["tokenized_bleu"] = tokenized_bleu(tokens, expected)
@@ -100,8 +104,8 @@ def evaluate(
             split_bleu = tokenized_bleu(tokens, expected, split_compounds=True)
             scores["tokenized_bleu_compounds_split"] = split_bleu
     if other is not None:
-        bleu = scores["systems"]["model"]["bleu"] - bleu_score(other, reference)
-        p_values = paired_bootstrap(other, systems["model"], reference)
+        bleu = scores["systems"]["model"]["bleu"] - scorer.bleu(other, reference)
+        p_values = scorer.paired_bootstrap(other, systems["model"], reference)
         scores["baseline"] = {"system": str(baseline), "bleu_difference": bleu, "p": p_values}
     scores["seconds"] = round(time.monotonic() - began, 1)
     columns = {"source": source, "reference": reference, "translation": systems["model"]}
@@ -127,6 +131,7 @@ def bleu_by_lenpen(
     hypotheses: Sequence[Sequence[Hypothesis]],
     references: list[str],
     plain: Callable[[list[str]], list[str]],
+    scorer: Scorer,
 ) -> dict[float, float]:
     """Return the BLEU of the best hypotheses by each length penalty of `LENPENS`.
 
@@ -136,7 +141,7 @@ def bleu_by_lenpen(
     different = list({text for texts in chosen.values() for text in texts})
     sentences = dict(zip(different, plain(different), strict=True))
     return {
-        lenpen: bleu_score([sentences[text] for text in texts], references)
+        lenpen: scorer.bleu([sentences[text] for text in texts], references)
         for lenpen, texts in chosen.items()
     }
 

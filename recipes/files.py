@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.lines import read_lines
+from data_prep.printing import printable
 from data_prep.tokenization import lower
 from recipes.errors import RecipeError
 
@@ -60,7 +61,7 @@ def write_json(value: Any, path: Path) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
     with written_whole(path) as temporary:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(printable(text) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path, made_by: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sacremoses import MosesDetokenizer
 
+from data_prep.languages import follows_moses, language_of
 from data_prep.parallel import cores
 from data_prep.progress import progress
 from recipes.errors import RecipeError
@@ -230,7 +231,7 @@ def _list(ids: Sequence[int]) -> str:
 
 
 def undo_bpe(line: str) -> str:
-    """Join the pieces of words that subword-nmt marked with @@."""
+    """Join the pieces of words that subword-nmt marked with @@, and so marked tokens."""
     return (line + " ").replace("@@ ", "").rstrip(" ")
 
 
@@ -240,8 +241,13 @@ def undo_pieces(line: str) -> str:
 
 
 def detokenize(lines: Iterable[str], lang: str, subword: str = "bpe") -> list[str]:
-    """Return the plain text of subwords: ``bpe`` of Moses' tokens, or ``sentencepiece``."""
+    """Return the plain text of subwords: ``bpe`` of tokens in ``lang``, or ``sentencepiece``.
+
+    Exactly, but where the tokens are Moses' (see `data_prep.tokenization`).
+    """
     if subword == "sentencepiece":
         return [undo_pieces(line) for line in lines]
-    moses = MosesDetokenizer(lang)
+    if not follows_moses(lang):
+        return [undo_bpe(line) for line in lines]
+    moses = MosesDetokenizer(language_of(lang))
     return [moses.detokenize(undo_bpe(line).split(" ")) for line in lines]

@@ -73,9 +73,16 @@ train_in() {
 # into text, to measure BLEU.
 # shellcheck disable=SC2034
 set_eval_bleu() {
+  local report=$1/report.json
   eval_bleu=(--eval-bleu --eval-bleu-detok moses --eval-bleu-remove-bpe)
-  if grep -qs '"subword": "sentencepiece"' "$1/report.json"; then
+  if grep -qs '"subword": "sentencepiece"' "$report"; then
     eval_bleu=(--eval-bleu --eval-bleu-detok space --eval-bleu-remove-bpe sentencepiece)
+  elif grep -qs '"target_tokens": "joinable"' "$report"; then
+    eval_bleu=(--eval-bleu --eval-bleu-detok space --eval-bleu-remove-bpe)
+  fi
+  if grep -qs '"target_has_spaces": false' "$report"; then
+    # fairseq's BLEU counts what spaces separate: here subwords, or it would be sentences.
+    eval_bleu=(--eval-bleu --eval-bleu-detok space --eval-tokenized-bleu)
   fi
 }
 

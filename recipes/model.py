@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.printing import printable
 from data_prep.progress import progress
 from recipes.checkpoint import direction, refusals_as_errors
 from recipes.errors import RecipeError
@@ -54,7 +55,7 @@ def named(checkpoints: Sequence[Path], labels: Sequence[str] | None) -> dict[str
     if len(labels) != len(checkpoints):
         raise RecipeError(f"--label: {len(labels)} names for {len(checkpoints)} checkpoints")
     result: dict[str, Path] = {}
-    for label, path in zip(labels, checkpoints, strict=True):
+    for label, path in zip(map(printable, labels), checkpoints, strict=True):
         if label in result:
             raise RecipeError(
                 f'{result[label]} and {path} would both be called "{label}": name them with --label'

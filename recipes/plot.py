@@ -30,6 +30,7 @@ STYLE: dict[Any, Any] = {
     "grid.color": "#e6e6e6",
     "lines.linewidth": 1.8,
     "legend.frameon": False,
+    "text.parse_math": False,  # a user's label may hold dollar signs
 }
 _SMOOTHED_OVER = 5  # records
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.bpe import segmenter
+from data_prep.languages import follows_moses
 from data_prep.lines import read_lines
 from data_prep.parallel import LineFunction
 from data_prep.pieces import piece_encoder
@@ -15,6 +16,7 @@ from data_prep.tokenization import tokenizer
 from recipes.errors import RecipeError
 from recipes.files import data_report, sentences
 from recipes.generation import detokenize
+from recipes.scores import Scorer
 
 SUBWORDS = {"bpe": "codes", "sentencepiece": "sentencepiece.model"}
 """The file that says how words are cut, by the kind of subword."""
@@ -25,11 +27,13 @@ class Prepared:
     """A corpus in a directory that data_prep made.
 
     :param languages: source, target.
+    :param bleu_tokenizer: the user's choice of sacreBLEU's tokeniser, if there is one.
     """
 
     data: Path
     languages: tuple[str, str]
     preparation: Preparation
+    bleu_tokenizer: str | None = None
 
     @staticmethod
     def of(data: Path, languages: tuple[str, str] | None = None) -> "Prepared":
@@ -39,8 +43,12 @@ class Prepared:
             corpus.
         """
         report = data_report(data)
-        source, target = languages or report["languages"]
-        return Prepared(data, (source, target), as_preparation(report["preparation"]))
+        own = tuple(report["languages"])
+        source, target = languages or own
+        # It was named for the language that the corpus is translated into.
+        tokenizer = report.get("bleu_tokenizer") if (source, target) == own else None
+        preparation = as_preparation(report["preparation"])
+        return Prepared(data, (source, target), preparation, tokenizer)
 
     def pairs(self, split: str) -> tuple[list[str], list[str]]:
         """Return the raw sentences of both languages. Raises RecipeError unless they are pairs."""
@@ -59,6 +67,16 @@ class Prepared:
     def plain(self, subwords: Iterable[str]) -> list[str]:
         """Return the plain text of translations in subwords."""
         return detokenize(subwords, self.languages[1], self.preparation.subword)
+
+    @property
+    def scorer(self) -> Scorer:
+        """What scores translations. Raises RecipeError if what it needs is not installed."""
+        return Scorer.of(self.languages[1], self.bleu_tokenizer)
+
+    @property
+    def has_moses_tokens(self) -> bool:
+        """Whether the target side is subwords of tokens that Moses' rules made."""
+        return self.preparation.subword == "bpe" and follows_moses(self.languages[1])
 
     @property
     def subwords_file(self) -> Path:

@@ -29,7 +29,6 @@ from recipes.noise import LETTERS, NOISES, noisy
 from recipes.perturbed_generation import KIND, perturbed_translations
 from recipes.plot import GREY, STYLE
 from recipes.prepared import Prepared, preparer
-from recipes.scores import score, signatures
 
 ROBUSTNESS = "robustness.json"
 PICTURE = "robustness.png"
@@ -157,6 +156,7 @@ def robustness(
     :param radii: l2 norms of a sentence's perturbation, in embedding units.
     """
     prepared = Prepared.of(data, direction(data, list(checkpoints.values())))
+    scorer = prepared.scorer
     _, reference = prepared.pairs(split)
     otherwise = prepared_otherwise(prepared, split)
     if otherwise:
@@ -170,7 +170,7 @@ def robustness(
     def measured(
         label: str, noise: str, strength: float, found: list[list[Hypothesis]]
     ) -> Measured:
-        scores = score(prepared.plain(best(found, lenpen)), reference)
+        scores = scorer.score(prepared.plain(best(found, lenpen)), reference)
         before = clean.get(label, scores)
         return Measured(
             label,
@@ -224,7 +224,7 @@ def robustness(
                 for label, checkpoint in checkpoints.items()
             ],
             "measured": [asdict(one) for one in result],
-            "signatures": signatures(reference, prepared.preparation.lower_cases),
+            "signatures": scorer.signatures(reference, prepared.preparation.lower_cases),
         },
         out / ROBUSTNESS,
     )

@@ -8,11 +8,21 @@ from typing import Any
 
 import pytest
 import zstandard
+from sacremoses import MosesTokenizer
 
 from data_prep import pipeline
 from data_prep.__main__ import main
 
 HELP = "usr/share/libreoffice/help"
+
+
+class PlainMoses(MosesTokenizer):
+    """sacremoses with Moses' last full stop, nothing else."""
+
+    def handles_nonbreaking_prefixes(self, text: str) -> str:
+        text = super().handles_nonbreaking_prefixes(text)
+        head, dot, tail = text.rpartition(".")
+        return f"{head} ." if dot and not tail and head and head[-1] != " " else text
 
 
 def deb(files: Mapping[str, bytes], compression: str = "xz") -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sacrebleu
 
-from recipes.comparison.__main__ import compare, write
+from recipes.comparison.__main__ import _check_scored_alike, compare, write
 from recipes.comparison.contenders import PRESETS, contender, contenders
 from recipes.comparison.costs import Cost
 from recipes.comparison.plan import Budget, Run, plan_run
@@ -22,8 +22,8 @@ from recipes.comparison.results import Result, best_validation, collect
 from recipes.comparison.run import at
 from recipes.comparison.table import Conditions, markdown, significance
 from recipes.errors import RecipeError
-from recipes.files import LOG, SCORES, TRANSLATIONS, write_json, write_table
-from recipes.scores import paired_bootstrap, score
+from recipes.files import LOG, SCORES, TRANSLATIONS, read_json, write_json, write_table
+from recipes.scores import Scorer
 from recipes.seeds import OverSeeds, over_seeds
 from recipes.training_log import TrainingLog, parse_log
 
@@ -196,7 +196,7 @@ def finished_run(
     run.save()
     (run.directory / LOG).write_text(log)
     for updates, translations in at_updates.items():
-        model = vars(score(translations, REFERENCES))
+        model = vars(Scorer().score(translations, REFERENCES))
         untuned = model | {"bleu": model["bleu"] - 1}
         systems = {"model": model, "untuned": untuned}
         write_json({"systems": systems, "lenpen": 1.2}, at(run.directory, updates) / SCORES)
@@ -240,7 +240,7 @@ def story(tmp_path: Path, data: Path) -> tuple[list[Result], Conditions]:
     runs.append(planned(out, data, contender=contender("salt"), seed=2, horizons=(5, 10)))
     costs = {"transformer": Cost(1.0, 1.0), "salt": Cost(4.0, 1.5)}
     in_time = {"transformer": 20, "salt": 5}
-    results = collect(contenders(["salt"]), runs, costs, 10, in_time)
+    results = collect(contenders(["salt"]), runs, costs, 10, in_time, Scorer())
     conditions = Conditions(
         corpus="toy",
         languages=("de", "en"),
@@ -290,12 +290,26 @@ def test_significance_is_what_sacrebleu_s_command_line_says(
     command += ["-i", tmp_path / "plain", tmp_path / "salt", "-m", "bleu", "chrf", "--paired-bs"]
     said = subprocess.run([*command, "-f", "text"], check=True, capture_output=True, text=True)
     bleu, chrf = map(float, re.findall(r"\(p = ([\d.]+)\)", said.stdout))  # four digits
-    ours = paired_bootstrap(files["plain"], files["salt"], REFERENCES)
+    ours = Scorer().paired_bootstrap(files["plain"], files["salt"], REFERENCES)
     assert ours["BLEU"] == pytest.approx(bleu, abs=1e-4)
     assert ours["chrF2"] == pytest.approx(chrf, abs=1e-4)
     (_, salt), _ = story
     assert salt.equal_updates is not None
     assert salt.equal_updates.bleu_p == {1: ours["BLEU"]}
+
+
+def test_scores_of_another_tokeniser_are_not_mixed_with_these(tmp_path: Path, data: Path) -> None:
+    run = finished_run(tmp_path, data, "salt", 1, {5: REFERENCES}, log_of([1]))
+    path = at(run.directory, 5) / SCORES
+    ours = Scorer.of("zh").signatures(REFERENCES, lower_cases=False)
+    for version in ("version:2.6.0", "version:3.0.0"):
+        signed = {name: re.sub(r"version:.*", version, text) for name, text in ours.items()}
+        write_json(read_json(path, "the test") | {"signatures": signed}, path)
+        _check_scored_alike([run], ours)
+    other = Scorer().signatures(REFERENCES, lower_cases=False)
+    write_json(read_json(path, "the test") | {"signatures": other}, path)
+    with pytest.raises(RecipeError, match=r"was scored with .*tok:13a.* remove .*seed-1"):
+        _check_scored_alike([run], ours)
 
 
 def test_the_chosen_checkpoint_is_the_best_so_far_the_last_one_of_equals() -> None:
@@ -381,7 +395,7 @@ def test_a_method_too_slow_for_a_checkpoint_in_equal_time_has_none(
     assert run.horizons == (10,)
     cost = {"transformer": Cost(1.0, 1.0), "salt": Cost(9.0, 1.5)}
     in_time = {"transformer": 20, "salt": 0}
-    (_, slow) = collect(contenders(["salt"]), [run], cost, 10, in_time)
+    (_, slow) = collect(contenders(["salt"]), [run], cost, 10, in_time, Scorer())
     assert slow.equal_time is None
     text = markdown(conditions, [results[0], slow], [])
     in_equal_time = text.split("## After equal time")[1]

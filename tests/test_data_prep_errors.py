@@ -2,6 +2,8 @@
 
 import errno
 import fcntl
+import io
+import json
 import os
 import sys
 from pathlib import Path
@@ -48,6 +50,31 @@ def test_a_split_of_which_nothing_is_left(
     assert "valid: none of 3 pairs is left (2 empty, 1 too long)" in message
 
 
+@pytest.mark.usefixtures("no_fairseq")
+def test_what_the_terminal_cannot_show_ends_no_run_in_a_traceback(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with PYTHONIOENCODING=ascii."""
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    assert prepare_files(texts, tmp_path / "für Ø") == 0
+    sys.stdout.flush()
+    assert shown.getvalue().endswith(b"/f\\xfcr \\xd8/bin\n")
+
+
+@pytest.mark.usefixtures("no_fairseq")
+def test_a_name_that_is_no_text(texts: Path, tmp_path: Path) -> None:
+    """A directory and files called by bytes that are not UTF-8."""
+    out, train = (tmp_path / os.fsdecode(name) for name in (b"out\xff", b"tr\xe4in"))
+    for lang in ("de", "en"):
+        (texts / f"train.{lang}").rename(f"{train}.{lang}")
+    assert prepare_files(texts, out, f"--train={train}") == 0
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert report["inputs"]["train de"]["file"] == f"{train.name}.de"
+    assert prepare_files(texts, out, f"--train={train}") == 0
+    assert prepare_files(texts, out, f"--train={texts / 'valid'}") == 1
+
+
 def test_a_missing_file(texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (texts / "train.en").unlink()
     assert "train.en: No such file" in _fails(texts, tmp_path / "out", capsys)
@@ -68,6 +95,10 @@ def test_no_word_to_learn_from(
         (["--max-words=0"], "--max-words: '0' is not a whole number above 0"),
         (["--bpe-merges=many"], "--bpe-merges: 'many' is not a whole number above 0"),
         (["--target-lang=de"], "--source-lang and --target-lang are both de"),
+        (
+            ["--source-lang=pt-BR", "--target-lang=pt_BR"],
+            "--source-lang and --target-lang are both pt_BR",
+        ),
         (["--source-lang=../de"], "'../de' is no language code"),
         (["--no-such-option"], "unrecognized arguments: --no-such-option"),
     ],

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from data_prep.errors import DataPrepError
 from data_prep.files import FilesCorpus
+from data_prep.preparation import OURS
 from data_prep.raw import Selection, write_raw
 from tests.data_prep_fixtures import prepare_files, tree, write_texts
 
@@ -46,7 +47,7 @@ def _splits(
         _write(directory / f"my-{split}", pairs)
     prefixes = {split: str(directory / f"my-{split}") for split in texts}
     corpus = FilesCorpus("de", "en", prefixes, hold_out)
-    counts = write_raw(corpus, Selection(max_words, train_pairs), directory, workers=1)
+    counts = write_raw(corpus, OURS, Selection(max_words, train_pairs), directory, workers=1)
     return {split: _read(directory / split) for split in ("train", "valid", "test")}, counts
 
 

@@ -103,7 +103,7 @@ SEGMENTS = (
 def test_the_splits_are_those_of_fairseqs_script(tmp_path: Path) -> None:
     """With the script's own commands, but for Moses: that is another test's."""
     assert prepare(packed(tmp_path, release()), tmp_path / "out") == 0
-    moses = Preparation(escapes=True)
+    moses = Preparation(repairs=False, escapes=True)
     train: dict[str, list[str]] = {}
     test: dict[str, list[str]] = {}
     for lang in ("de", "en"):
@@ -137,7 +137,7 @@ def test_the_splits_are_those_of_fairseqs_script(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_fairseq")
 def test_raw_text_is_as_released_and_in_line_with_the_tokens(tmp_path: Path) -> None:
     assert prepare(packed(tmp_path, release()), tmp_path / "out") == 0
-    preparation = Preparation(escapes=True, lower_cases=True)
+    preparation = Preparation(repairs=False, escapes=True, lower_cases=True)
     for split in ("train", "valid", "test"):
         for lang in ("de", "en"):
             raw = lines_of(tmp_path / f"out/raw/{split}.{lang}")
@@ -285,7 +285,7 @@ def test_released_sets_are_tokenised_as_elsewhere() -> None:
                 member = tar.extractfile(f"{name}.{lang}")
                 assert member is not None
                 theirs = member.read().decode().split("\n")[:-1]
-                ours = tokenizer(lang, Preparation(escapes=True))(list(sentences))
+                ours = tokenizer(lang, Preparation(repairs=False, escapes=True))(list(sentences))
                 different = [(a, b) for a, b in zip(ours, theirs, strict=True) if a != b]
                 assert all(a == f"{b[:-1]} {b[-1]}" and b[-1] in ".," for a, b in different)
                 differing += len(different)

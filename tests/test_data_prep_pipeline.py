@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sacremoses import MosesDetokenizer
 
 from data_prep import parallel
+from data_prep.__main__ import main
 from tests.data_prep_fixtures import prepare_files, tree, write_texts
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -41,6 +42,55 @@ def test_fairseq_reads_back_what_was_encoded(texts: Path, tmp_path: Path) -> Non
             if split == "train":  # nothing in it is unknown
                 assert [dictionary.string(sentence) for sentence in data] == encoded
             assert len(data) == len(encoded) == _report(out)["raw"]["kept"][split]
+
+
+def test_fairseq_finds_languages_with_a_region_or_script(texts: Path, tmp_path: Path) -> None:
+    """It reads them from names of files, as fairseq-train does without --source-lang."""
+    from fairseq.data import Dictionary, data_utils
+
+    for split in ("train", "valid", "test"):
+        (texts / f"{split}.de").rename(texts / f"{split}.pt-BR")
+        (texts / f"{split}.en").rename(texts / f"{split}.zh-Hant")
+    out = tmp_path / "out"
+    given = [f"--{split}={texts / split}" for split in ("train", "valid", "test")]
+    options = ["--source-lang=pt-BR", "--target-lang=zh-Hant", "--bpe-merges=50", "--workers=1"]
+    assert main(["files", *given, f"--out={out}", *options]) == 0
+    languages = ["pt_BR", "zh_Hant"]
+    assert _report(out)["languages"] == languages
+    assert data_utils.infer_language_pair(str(out / "bin")) == languages
+    for lang in languages:
+        assert len(Dictionary.load(str(out / "bin" / f"dict.{lang}.txt"))) > 4
+        prefix = out / "bin" / f"test.pt_BR-zh_Hant.{lang}"
+        assert len(data_utils.load_indexed_dataset(str(prefix))) == 5
+
+
+@pytest.mark.usefixtures("no_fairseq")
+@pytest.mark.parametrize(
+    ("code", "line", "told"),
+    [
+        ("jp", "今日は{}日です。", True),
+        ("cn", "今天{}号。", True),
+        ("jp_Jpan", "今日は{}日です。", False),
+        ("ja", "今日は{}日です。", False),
+        ("ru", "Сегодня {}-е число.", False),
+        ("vi", "Hôm nay là ngày {} (今日).", False),
+        ("el", "{}", False),
+    ],
+)
+def test_a_code_that_stands_for_other_letters_is_told(
+    texts: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    code: str,
+    line: str,
+    told: bool,
+) -> None:
+    for split in ("train", "valid", "test"):
+        lines = [line.format(number) for number in range(100, 110)]
+        for lang in ("de", code):
+            (texts / f"{split}.{lang}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert prepare_files(texts, tmp_path / "out", "--source-lang=de", f"--target-lang={code}") == 0
+    assert (f"{code}: no language known by this code" in capsys.readouterr().err) == told
 
 
 @pytest.mark.usefixtures("no_fairseq")

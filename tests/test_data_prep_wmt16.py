@@ -22,7 +22,7 @@ WORDS = {
     "en": "The old house isn't far, Mr. Miller: number",
     "de": "Das alte Haus ist nah, z.B. Nummer",
 }
-MOSES = Preparation(escapes=True)
+MOSES = Preparation(repairs=False, escapes=True)
 
 
 def text(lang: str, start: int, count: int) -> list[str]:

@@ -33,7 +33,7 @@ from recipes.generation import (
     detokenize,
     translate,
 )
-from recipes.scores import score
+from recipes.scores import Scorer
 from recipes.summary import summarize
 from recipes.trivial import nearest_translations
 from tests import training
@@ -163,10 +163,10 @@ def test_every_sentence_is_translated(data: Path, out: Path) -> None:
     assert all(row["translation"] and "@@" not in row["translation"] for row in rows)
     systems = scores["systems"]
     assert systems["model"]["bleu"] == pytest.approx(
-        score([row["translation"] for row in rows], raw).bleu
+        Scorer().score([row["translation"] for row in rows], raw).bleu
     )
     assert systems["copy"]["bleu"] == pytest.approx(
-        score([row["source"] for row in rows], raw).bleu
+        Scorer().score([row["source"] for row in rows], raw).bleu
     )
     assert systems["nearest"]["bleu"] > 50  # the test sentences are among the training ones
 
@@ -255,14 +255,14 @@ def test_the_length_penalty_can_be_tuned_on_the_validation_split(
     raw = (data / "raw" / "valid.en").read_text("utf-8").split("\n")[:-1]
     found = search(data, checkpoint, "valid")
     for lenpen, bleu in scores["bleu_by_lenpen"].items():
-        assert bleu == score(detokenize(best(found, float(lenpen)), "en"), raw).bleu
+        assert bleu == Scorer().score(detokenize(best(found, float(lenpen)), "en"), raw).bleu
     assert scores["bleu_by_lenpen"][str(scores["lenpen"])] == max(scores["bleu_by_lenpen"].values())
     rows = read_table(tmp_path / TRANSLATIONS)
     assert [row["translation"] for row in rows] == detokenize(
         best(hypotheses, scores["lenpen"]), "en"
     )
     reference = [row["reference"] for row in rows]
-    untuned = score(detokenize(best(hypotheses, 1.0), "en"), reference)
+    untuned = Scorer().score(detokenize(best(hypotheses, 1.0), "en"), reference)
     assert scores["systems"]["untuned"]["bleu"] == untuned.bleu
 
 

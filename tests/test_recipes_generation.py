@@ -11,6 +11,7 @@ from sacremoses import MosesTokenizer
 from recipes.errors import RecipeError
 from recipes.evaluate import LENPENS, best_lenpen, bleu_by_lenpen
 from recipes.generation import Hypothesis, best, detokenize, parse_hypotheses, undo_bpe
+from recipes.scores import Scorer
 
 SOURCES = ["ein\x85 Satz"] * 4
 
@@ -53,7 +54,7 @@ def test_bleu_by_length_penalty() -> None:
         [Hypothesis("Close the window .", -1.0, 5)],
     ]
     references = ["The file is open.", "Close the window."]
-    bleu = bleu_by_lenpen(found, references, partial(detokenize, lang="en"))
+    bleu = bleu_by_lenpen(found, references, partial(detokenize, lang="en"), Scorer())
     assert list(bleu) == list(LENPENS)
     shorter = sacrebleu.corpus_bleu(["The file is open", "Close the window."], [references]).score
     assert shorter < 90

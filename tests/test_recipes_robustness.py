@@ -30,7 +30,7 @@ from recipes.robustness import (
     prepared_otherwise,
     robustness_table,
 )
-from recipes.scores import score
+from recipes.scores import Scorer
 from tests import tiny
 from tests.data_prep_fixtures import prepare_files
 
@@ -251,7 +251,7 @@ def test_from_noise_to_scores(
     ]
     reference = list(read_lines(word_data / "raw" / "test.en"))
     before = found["clean", 0.0]
-    assert before["bleu"] == score(plain(clean), reference).bleu > 50
+    assert before["bleu"] == Scorer().score(plain(clean), reference).bleu > 50
     for one in found.values():
         assert one["bleu_difference"] == one["bleu"] - before["bleu"]
         assert one["chrf_difference"] == one["chrf"] - before["chrf"]
@@ -262,7 +262,7 @@ def test_from_noise_to_scores(
     pieces = prepare(Prepared.of(word_data), noisy(raw, "typos", 0.4, 3))
     loaded = load(word_data, word_model, cpu=True)
     lines = translate_lines(loaded, pieces)
-    assert found["typos", 0.4]["bleu"] == score(detokenize(lines, "en"), reference).bleu
+    assert found["typos", 0.4]["bleu"] == Scorer().score(detokenize(lines, "en"), reference).bleu
     said = capsys.readouterr().out
     assert "typos, 40 %" in said and "embeddings, radius 100" in said
     assert (out / PICTURE).read_bytes()[:4] == b"\x89PNG"

@@ -6,25 +6,27 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from data_prep.parallel import cores
+from data_prep.printing import printable
 from data_prep.versions import installed
 from recipes.comparison.contenders import PLAIN, Contender, contenders
 from recipes.comparison.costs import Cost
 from recipes.comparison.figures import plot_bars, plot_curves
-from recipes.comparison.plan import RUNS, TASK, USER_DIR, Budget, digest_of, plan_run
+from recipes.comparison.plan import RUNS, TASK, USER_DIR, Budget, Run, digest_of, plan_run
 from recipes.comparison.results import Result, collect
-from recipes.comparison.run import OUTPUT, is_finished, job_of
+from recipes.comparison.run import OUTPUT, at, is_finished, job_of
 from recipes.comparison.table import Conditions, markdown
 from recipes.errors import RecipeError, run_main
-from recipes.files import data_report, read_json, sentences, write_json, written_whole
+from recipes.files import SCORES, data_report, read_json, sentences, write_json, written_whole
 from recipes.gpus import visible_gpus
 from recipes.pool import finish_all, threads
-from recipes.scores import score, signatures
+from recipes.prepared import Prepared
+from recipes.scores import Scorer
 from recipes.trivial import nearest_translations
 
 COSTS = "costs.json"
@@ -58,6 +60,11 @@ def compare(
         raise RecipeError(f"--jobs {jobs}: allowed is 1, 2, 3, ...")
     if len(set(seeds)) < len(seeds):  # two runs would train in one directory
         raise RecipeError(f"--seeds {' '.join(map(str, seeds))}: one is there twice")
+    report = data_report(data)
+    scorer = Prepared.of(data).scorer
+    scoring = scorer.signatures(
+        sentences(data, "test", report["languages"][1]), report["preparation"]["lower_cases"]
+    )
     players = contenders(methods)
     gpus = [] if "--cpu" in options else visible_gpus()
     jobs = jobs or len(gpus) or cores()
@@ -82,26 +89,26 @@ def compare(
     ]
     for run in runs:
         run.save()
-    report = data_report(data)
+    _check_scored_alike(runs, scoring)
     conditions = Conditions(
-        corpus=out.name,
+        corpus=printable(out.name),
         languages=tuple(report["languages"]),
         pairs=report["raw"]["kept"],
         seeds=tuple(seeds),
         budget=budget,
         beam=beam,
         options=tuple(options),
-        trivial=_trivial(data, *report["languages"]),
-        signatures=signatures(
-            sentences(data, "test", report["languages"][1]), report["preparation"]["lower_cases"]
-        ),
+        trivial=_trivial(data, report["languages"], scorer),
+        signatures=scoring,
         device=measured["device"],
         versions={"python": platform.python_version(), **installed(_TOOLS)},
     )
 
     def write_report() -> None:
         missing = [f"{run.contender}, seed {run.seed}" for run in runs if not is_finished(run)]
-        write(out, conditions, collect(players, runs, costs, budget.updates, in_time), missing)
+        write(
+            out, conditions, collect(players, runs, costs, budget.updates, in_time, scorer), missing
+        )
 
     print(f"3/4 training: {len(runs)} runs, {jobs} at a time, in {out / RUNS}")
     to_do = [job_of(run, costs[run.contender].time) for run in runs if not is_finished(run)]
@@ -116,6 +123,24 @@ def compare(
     print(f"4/4 report: {out / TABLE}, {FIGURES}, {CURVES}, {BARS}")
     write_report()
     return [job.name for job in failed]
+
+
+def _check_scored_alike(runs: Sequence[Run], signatures: Mapping[str, str]) -> None:
+    """Raise RecipeError if a run that is there was scored by other settings of sacreBLEU's."""
+
+    def settings(of: Mapping[str, str]) -> dict[str, str]:
+        return {metric: signature.split("|version:")[0] for metric, signature in of.items()}
+
+    for run in runs:
+        for updates in run.horizons:
+            path = at(run.directory, updates) / SCORES
+            if path.exists():
+                there = settings(read_json(path, made_by="recipes/compare.sh")["signatures"])
+                if there != settings(signatures):
+                    raise RecipeError(
+                        f"{path}: was scored with {there['bleu']}, which is no longer what this"
+                        f" data is scored with: remove {run.directory}, or choose another OUT"
+                    )
 
 
 def measured_costs(
@@ -153,8 +178,11 @@ def measured_costs(
     return found
 
 
-def _trivial(data: Path, source: str, target: str) -> dict[str, tuple[float, float]]:
+def _trivial(
+    data: Path, languages: tuple[str, str], scorer: Scorer
+) -> dict[str, tuple[float, float]]:
     """Return BLEU and chrF of translators that need no training."""
+    source, target = languages
     test = sentences(data, "test", source)
     systems = {
         "the nearest training sentence": nearest_translations(
@@ -163,7 +191,8 @@ def _trivial(data: Path, source: str, target: str) -> dict[str, tuple[float, flo
         "a copy of the source": test,
     }
     scores = {
-        name: score(found, sentences(data, "test", target)) for name, found in systems.items()
+        name: scorer.score(found, sentences(data, "test", target))
+        for name, found in systems.items()
     }
     return {name: (found.bleu, found.chrf) for name, found in scores.items()}
 
@@ -175,7 +204,8 @@ def write(
     if not any(result.logs for result in results):
         return
     with written_whole(out / TABLE) as temporary:
-        temporary.write_text(markdown(conditions, results, missing), encoding="utf-8")
+        text = printable(markdown(conditions, results, missing))  # options may name files
+        temporary.write_text(text, encoding="utf-8")
     title = f"{conditions.corpus}, {conditions.pairs['train']:,} training pairs"
     plot_curves(results, conditions.budget, f"{title}: mean over seeds, and range", out / CURVES)
     plot_bars(results, title, out / BARS)

@@ -10,7 +10,7 @@ from recipes.comparison.costs import Cost
 from recipes.comparison.plan import Run
 from recipes.comparison.run import at, has_begun
 from recipes.files import LOG, SCORES, TRANSLATIONS, read_json, read_table
-from recipes.scores import paired_bootstrap
+from recipes.scores import Scorer
 from recipes.seeds import OverSeeds
 from recipes.training_log import TrainingLog, column, read_log
 
@@ -87,11 +87,13 @@ def collect(
     costs: Mapping[str, Cost],
     updates: int,
     in_time: Mapping[str, int],
+    scorer: Scorer,
 ) -> list[Result]:
     """Return the results of the runs that are there, a method each, in the order given.
 
     :param updates: after how many to compare all.
     :param in_time: after how many to compare each in equal time.
+    :param scorer: of the target language, for the significance of differences.
     """
     by_contender: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
     for run in runs:
@@ -112,9 +114,16 @@ def collect(
             Result(
                 contender,
                 costs[name],
-                _outcome(updates, systems(name, updates), plain_updates, logs, name == PLAIN),
                 _outcome(
-                    in_time[name], systems(name, in_time[name]), plain_time, logs, name == PLAIN
+                    updates, systems(name, updates), plain_updates, logs, name == PLAIN, scorer
+                ),
+                _outcome(
+                    in_time[name],
+                    systems(name, in_time[name]),
+                    plain_time,
+                    logs,
+                    name == PLAIN,
+                    scorer,
                 ),
                 _gauges(logs.values(), updates),
                 logs,
@@ -153,6 +162,7 @@ def _outcome(
     plain: _Systems,
     logs: Mapping[int, TrainingLog],
     is_plain: bool,
+    scorer: Scorer,
 ) -> Outcome | None:
     if not systems:
         return None
@@ -174,7 +184,7 @@ def _outcome(
         return OverSeeds(found) if found else None
 
     p_values = {
-        seed: paired_bootstrap(other.translations, system.translations, system.references)
+        seed: scorer.paired_bootstrap(other.translations, system.translations, system.references)
         for seed, (system, other) in pairs.items()
     }
     best = {seed: best_validation(logs[seed], updates) for seed in systems}
