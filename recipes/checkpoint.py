@@ -71,7 +71,7 @@ def read_raw(path: Path) -> dict[str, Any]:
     """
     import torch
 
-    import fairseq_adv  # noqa: F401  (which says what classes may be in a checkpoint)
+    import fairseq_adv.tasks  # noqa: F401  (which says what classes may be in a checkpoint)
 
     if not path.is_file():
         raise RecipeError(f"{path}: no such checkpoint")

@@ -38,6 +38,7 @@ def scores_of_the_reference(
         return [[Hypothesis(line, -1.0, line.count(" ") + 2)] for line in subwords]
 
     monkeypatch.setattr(evaluate, "translate", reference)
+    monkeypatch.setattr(evaluate, "direction", lambda *_: ("de", target))
     checkpoint = directory / "checkpoint.pt"
     checkpoint.touch()
     lenpen = None if target != "en" else 1.0

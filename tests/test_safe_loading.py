@@ -243,7 +243,7 @@ def test_a_variable_of_the_environment_does_not_change_that(tmp_path: Path) -> N
     """torch has one that makes it run what a file tells it to."""
     write(real_state(criterion=payload("system", tmp_path / "ran")), tmp_path / "evil.pt", "zip")
     script = (
-        "import sys, fairseq_adv; from fairseq import checkpoint_utils;"
+        "import sys, fairseq_adv.tasks; from fairseq import checkpoint_utils;"
         "checkpoint_utils.load_checkpoint_to_cpu(sys.argv[1])"
     )
     run = subprocess.run(
