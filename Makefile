@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)
 ENVIRONMENT := $(VENV)/.installed
 # Neighbours stay together, for what they share; who is done takes some of the others'. A GB each.
-PYTEST := python -m pytest -n auto --maxprocesses 8 --dist worksteal
+PYTEST := python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo compare train table2 table3 parameter-study evaluate \

@@ -176,6 +176,7 @@ def test_release_has_rows_of_time_and_memory_and_of_ours_over_it(setup: Setup) -
     assert of_it.ratio and ours.ratio and over.ratio == pytest.approx(ours.ratio / of_it.ratio)
 
 
+@pytest.mark.slow
 def test_interval_and_scaling_have_what_their_pictures_are_drawn_over(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -188,6 +188,7 @@ def test_rounds_have_all_updates_from_game_to_game(toy_data: Path, clock: Clock)
     assert games == (3 + 3 + 3) + (2 + 2 + 3)
 
 
+@pytest.mark.slow
 def test_replays_are_of_the_batches_that_plain_training_has(toy_data: Path, clock: Clock) -> None:
     """An epoch has 4 whole groups of batches, which come again, and an incomplete one."""
     clock.seconds = lambda _, sample, __: float(sample["ntokens"] ** 2)
@@ -244,6 +245,7 @@ def test_all_that_play_games_have_gauges_to_turn_off() -> None:
         assert hasattr(config, "gauge_interval") == hasattr(config, "adv_interval") == plays_games
 
 
+@pytest.mark.slow
 def test_no_more_than_two_models_are_there_at_once(
     toy_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fairseq.distributed import (
 
 from fairseq_adv.tasks import adversarial_training
 from tests import processes, training
-from tests.method_table import ROWS, Row, every_method
+from tests.method_table import ROWS, Row
 
 
 def train_all(data: Path, out: Path, backend: str, world: int, *methods: str) -> Path:
@@ -30,11 +31,43 @@ def train_all(data: Path, out: Path, backend: str, world: int, *methods: str) ->
     return out
 
 
+QUICK = ("salt", "smart", "freeat-task-loss", "rdrop")
+"""What `pytorch_ddp` trains in the quick tests: one of each kind of update."""
+
+
 @pytest.fixture(scope="module")
-def two(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def accumulated(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All methods in one process."""
+    return train_all(toy_data, tmp_path_factory.mktemp("two") / "accumulated", "accumulated", 2)
+
+
+@pytest.fixture(scope="module")
+def two(
+    toy_data: Path, tmp_path_factory: pytest.TempPathFactory, accumulated: Path
+) -> Callable[[str, str], Path]:
+    """Where two workers with a backend have trained a method, and what it is together with."""
     folder = tmp_path_factory.mktemp("two")
-    backends = ("accumulated", "legacy_ddp", "pytorch_ddp")
-    return {name: train_all(toy_data, folder / name, name, 2) for name in backends}
+    others = [row.name for row in ROWS if row.name not in QUICK]
+
+    @functools.cache
+    def trained(backend: str, quick: bool) -> Path:
+        name = f"{backend}-{quick}"
+        return train_all(toy_data, folder / name, backend, 2, *(QUICK if quick else others))
+
+    return lambda backend, method: trained(backend, method in QUICK)
+
+
+BACKENDS = [
+    pytest.param(
+        row,
+        backend,
+        id=f"{backend}-{row.name}",
+        marks=pytest.mark.slow if backend == "pytorch_ddp" and row.name not in QUICK else [],
+    )
+    for backend in ("legacy_ddp", "pytorch_ddp")
+    for row in ROWS
+]
+each_backend = pytest.mark.parametrize(("row", "backend"), BACKENDS)
 
 
 def assert_same(found: Path, expected: Path, row: Row) -> None:
@@ -51,25 +84,25 @@ def assert_same(found: Path, expected: Path, row: Row) -> None:
             )
 
 
-@every_method
-@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
+@each_backend
 def test_two_workers_are_one_with_two_batches_per_update(
-    row: Row, backend: str, two: dict[str, Path]
+    row: Row, backend: str, two: Callable[[str, str], Path], accumulated: Path
 ) -> None:
     """The epoch ends in the ninth update, where the second worker has no batch any more."""
-    assert_same(two[backend], two["accumulated"], row)
+    assert_same(two(backend, row.name), accumulated, row)
 
 
 NOT_OF_THE_GAME = {"wps", "ups", "train_wall", "wall", "gb_free", "clip"}
 
 
-@every_method
-@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
-def test_two_workers_log_what_one_does(row: Row, backend: str, two: dict[str, Path]) -> None:
+@each_backend
+def test_two_workers_log_what_one_does(
+    row: Row, backend: str, two: Callable[[str, str], Path], accumulated: Path
+) -> None:
     """All losses and gauges are of the whole update, also where a worker has no batch any more."""
     found, expected = (
-        json.loads((two[name] / row.name / "log.json").read_text())
-        for name in (backend, "accumulated")
+        json.loads((folder / row.name / "log.json").read_text())
+        for folder in (two(backend, row.name), accumulated)
     )
     assert len(found) == len(expected) == 9
     measured = set()
@@ -85,13 +118,13 @@ def test_two_workers_log_what_one_does(row: Row, backend: str, two: dict[str, Pa
 
 
 def test_a_wrapper_around_the_one_that_shares_gradients_changes_nothing(
-    toy_data: Path, tmp_path: Path, two: dict[str, Path]
+    toy_data: Path, tmp_path: Path, accumulated: Path
 ) -> None:
     """fairseq puts one more around the model to watch over hung updates."""
     (salt,) = (row for row in ROWS if row.name == "salt")
     watched = "pytorch_ddp --heartbeat-timeout 600"
     found = train_all(toy_data, tmp_path / "watched", watched, 2, salt.name)
-    assert_same(found, two["accumulated"], salt)
+    assert_same(found, accumulated, salt)
     assert json.loads((found / "synchronisations.json").read_text()) == {salt.name: 9}
 
 
@@ -125,9 +158,11 @@ def test_what_shares_gradients_is_found_behind_any_wrappers(
 
 
 @pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
-def test_gradients_are_shared_once_per_update(backend: str, two: dict[str, Path]) -> None:
-    found = json.loads((two[backend] / "synchronisations.json").read_text())
-    assert found == {row.name: 9 for row in ROWS}
+def test_gradients_are_shared_once_per_update(
+    backend: str, two: Callable[[str, str], Path]
+) -> None:
+    found = json.loads((two(backend, QUICK[0]) / "synchronisations.json").read_text())
+    assert found == dict.fromkeys((row.name for row in ROWS if row.name in QUICK), 9)
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from fairseq_adv.interruption import Interruption
 from fairseq_adv.tasks.adversarial_training import AdversarialTraining
 from tests import processes, training
 
+SIGNALS = [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 OPTIONS = ("--max-update", "40", "--disable-validation", "--save-interval-updates", "10")
 
 
@@ -49,7 +50,7 @@ def undisturbed(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_to_all_processes_saves_and_leaves(
     number: signal.Signals, toy_data: Path, tmp_path: Path
 ) -> None:
@@ -71,7 +72,7 @@ def test_a_signal_to_all_processes_saves_and_leaves(
     assert same(broken, whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_who_loads_data_outlives_a_signal(
     number: signal.Signals, toy_data: Path, tmp_path: Path
 ) -> None:
@@ -190,7 +191,7 @@ for _ in range(2):
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_second_signal_ends_what_hangs_in_foreign_code(number: signal.Signals) -> None:
     """Python's handlers run between its own instructions only, and there are no more."""
     process = subprocess.Popen(

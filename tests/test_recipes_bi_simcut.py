@@ -97,6 +97,7 @@ def pretend_to_binarize(command: list[str], **_: object) -> "subprocess.Complete
     return subprocess.CompletedProcess(command, 0)
 
 
+@pytest.mark.slow
 def test_it_is_made_again_when_the_data_changed(
     texts: Path,
     tmp_path: Path,

@@ -171,6 +171,7 @@ def test_every_sentence_is_translated(data: Path, out: Path) -> None:
     assert systems["nearest"]["bleu"] > 50  # the test sentences are among the training ones
 
 
+@pytest.mark.slow
 def test_several_workers_find_what_one_finds(
     data: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,16 +133,18 @@ def test_shared_weights_in_half_precision_become_one_tensor_in_float32(trained: 
     ("options", "reason"),
     [
         (training.LSTM, "Model 'lstm' used by architecture 'lstm' is not supported"),
-        (
+        pytest.param(
             [
                 *("--arch", "fconv", "--encoder-embed-dim", "16", "--decoder-embed-dim", "16"),
                 *("--encoder-layers", "[(16, 3)] * 2", "--decoder-layers", "[(16, 3)] * 2"),
             ],
             "Model 'fconv' used by architecture 'fconv' is not supported",
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             ["--activation-fn", "tanh", "--encoder-learned-pos", "--decoder-normalize-before"],
             "Option --activation-fn tanh is not supported",
+            marks=pytest.mark.slow,
         ),
     ],
 )

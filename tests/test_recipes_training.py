@@ -310,6 +310,7 @@ def test_processes_and_machines_train_what_one_trains(toy: Path, port: str) -> N
     assert tree(toy.parent / "four") == before
 
 
+@pytest.mark.slow
 def test_it_goes_on_with_another_number_of_processes(toy: Path, port: str) -> None:
     status, said = train(toy, "one", TOKENS="60")
     assert status == 0, said
