@@ -130,7 +130,7 @@ def test_the_model_is_looked_at_whatever_builds_it(monkeypatch: pytest.MonkeyPat
 
 
 NONE = {
-    "vat": ({"init_std": 0.0}, "--init-std 0.0 with .*: use --init-std 1e-05 or more"),
+    "vat": ({"init_std": 0.0}, "--init-std 0.0 with .*: use --init-std 0.0001 or more"),
     "salt": ({"init_std": 1e-6}, "--init-std 1e-06 with .* lost in the rounding of float32"),
     "smart": ({"init_std": 0.0}, "--init-std 0.0 with .*"),
     "freeat": ({"adv_objective": "divergence"}, "--adv-objective divergence with .*task-loss, or"),
