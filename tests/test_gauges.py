@@ -66,10 +66,8 @@ class Seen:
             return state
 
         def perturbing(game: Any, delta: Any, masks: Any) -> Any:
-            if delta:
+            if delta or not self.delta:  # else it is the pass at rest, for the gain
                 self.delta = {side: d.detach() for side, d in delta.items()}
-                self.seed = seeds.get(id(masks), CLEAN_SEED)
-            elif not game_has_delta(game):
                 self.seed = seeds.get(id(masks), CLEAN_SEED)
             return perturbed(game, delta, masks)
 
@@ -77,9 +75,6 @@ class Seen:
             if keep:
                 self.keep, self.seed = dict(keep), seeds.get(id(masks), CLEAN_SEED)
             return cut(game, keep, masks)
-
-        def game_has_delta(game: Any) -> bool:
-            return bool(self.delta)
 
         self.states: list[Any] = []
         monkeypatch.setattr("fairseq_adv.core.random_state.RandomState.draw", drawing)
