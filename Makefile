@@ -24,7 +24,7 @@ help: ## list the targets
 install: $(ENVIRONMENT) ## make .venv with the pinned requirements (PYTHON=... to choose one)
 
 $(ENVIRONMENT): requirements.txt
-	@recipes/environment.sh $(VENV)
+	@recipes/environment/set_up.sh $(VENV)
 	@touch $@
 
 # What is set on make's command line is in the environment of all these: see their headers.
@@ -50,7 +50,7 @@ export: $(ENVIRONMENT) ## make a translator of a trained recipe, for stock fairs
 	@PYTHON=python "recipes/$(RECIPE).sh" export
 
 translate: $(ENVIRONMENT) ## standard input to standard output (MODEL=, ARGS="--engine fairseq")
-	@python -m recipes.translate "$$MODEL" $(ARGS)
+	@python -m recipes.serving.translate "$$MODEL" $(ARGS)
 
 data: $(ENVIRONMENT) ## prepare a corpus (CORPUS=, ARCHIVE=, ARGS="--max-words 50")
 	@python -m data_prep "$(CORPUS)" $(if $(ARCHIVE),--archive $(ARCHIVE)) $(ARGS)
@@ -71,7 +71,7 @@ check: $(ENVIRONMENT) ## lint, formatting, types, shell scripts
 	@ruff check .
 	@ruff format --check .
 	@mypy
-	@shellcheck recipes/*.sh recipes/slurm.sbatch benchmarks/*.sh .ci/run
+	@shellcheck recipes/*.sh recipes/*/*.sh recipes/slurm.sbatch benchmarks/*.sh .ci/run
 
 format: $(ENVIRONMENT) ## format the code
 	@ruff check --fix-only .

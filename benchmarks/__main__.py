@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 from recipes.comparison.costs import be_quiet
-from recipes.errors import RecipeError, run_main
+from recipes.support.errors import RecipeError, run_main
 
 if TYPE_CHECKING:
     from benchmarks.models import Setup
@@ -106,7 +106,7 @@ def main() -> None:
     import torch
 
     from benchmarks import models, rows
-    from fairseq_adv.interruption import Interruption
+    from fairseq_adv.trainer.interruption import Interruption
 
     if options.cuda and not torch.cuda.is_available():
         raise RecipeError("--cuda: torch sees no GPU on this machine")

@@ -10,8 +10,8 @@
 # On a machine that does nothing else: two threads that wait for each other wait long on a busy one.
 set -euo pipefail
 
-# shellcheck source=recipes/job.sh
-source "${BASH_SOURCE[0]%/*}/../recipes/job.sh"
+# shellcheck source=recipes/training/job.sh
+source "${BASH_SOURCE[0]%/*}/../recipes/training/job.sh"
 
 python=${PYTHON:-python}
 data=data/bench # the default of python -m benchmarks

@@ -28,12 +28,12 @@ from typing import Any
 from benchmarks.data_stages import STAGES, Task
 from benchmarks.models import Setup
 from benchmarks.rows import Row
-from data_prep.bpe import count_tokens
 from data_prep.counts import SPLITS
-from data_prep.lines import count_lines, read_lines
-from data_prep.progress import progress
-from recipes.errors import RecipeError
-from recipes.files import data_report
+from data_prep.support.lines import count_lines, read_lines
+from data_prep.support.progress import progress
+from data_prep.text.bpe import count_tokens
+from recipes.support.errors import RecipeError
+from recipes.support.files import data_report
 
 _PARALLEL = ("tok", "bpe", "bin")  # subword-nmt only counts words with more than one
 TOOLS = {

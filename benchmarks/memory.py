@@ -14,7 +14,7 @@ from benchmarks.interleaved import PLAIN, machine
 from benchmarks.models import Setup
 from benchmarks.rows import Row
 from benchmarks.update import CONTENDERS
-from data_prep.progress import progress
+from data_prep.support.progress import progress
 
 
 def measure(setup: Setup) -> list[Row]:

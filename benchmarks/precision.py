@@ -35,10 +35,10 @@ from fairseq_adv.core import follower
 from fairseq_adv.core.divergence import Divergence
 from fairseq_adv.core.predictions import evaluate
 from fairseq_adv.criterions.smart import SMARTCriterion
-from fairseq_adv.fairseq_game import FairseqGame
+from fairseq_adv.games.fairseq_game import FairseqGame
 from fairseq_adv.tasks.adversarial_training import OptimizerBackward
-from recipes.markdown import markdown_table
-from tests.tiny import float64_throughout
+from recipes.support.markdown import markdown_table
+from tests.support.tiny import float64_throughout
 
 PRECISIONS = {
     "fp32": torch.float32,

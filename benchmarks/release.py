@@ -17,7 +17,7 @@ from benchmarks.models import Model, Setup
 from benchmarks.rows import Row
 from benchmarks.update import SALT
 from recipes.comparison.costs import Training
-from recipes.errors import RecipeError
+from recipes.support.errors import RecipeError
 
 _GAME = "--init-std 1e-4 --ascent-step-size 1e-4 --epsilon 0.3"  # as in the paper's Table 8
 _SAME = f"{SALT} {_GAME} --ascent-rule sgd --clean-branch detached --divergence symmetric-kl"

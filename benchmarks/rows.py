@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from recipes.files import write_json, written_whole
-from recipes.plot import GREY, STYLE
+from recipes.support.files import write_json, written_whole
+from recipes.support.plot import GREY, STYLE
 
 _BAR, _FLOOR = "#0072B2", "#D55E00"
 _LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")

@@ -20,7 +20,7 @@ from benchmarks.interleaved import Contender, all_trainings, rows_in_turns, take
 from benchmarks.models import SMALL, Setup
 from benchmarks.rows import Row
 from benchmarks.update import ONE_SIDED, SALT, VAT
-from recipes.errors import RecipeError
+from recipes.support.errors import RecipeError
 
 MERGES = (1000, 3000, 30000)
 """Of BPE, beside the corpus' own: the same pairs prepared with these are in CORPUS-MERGES."""

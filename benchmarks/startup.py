@@ -15,8 +15,8 @@ from benchmarks.interleaved import PLAIN, Contender, Times
 from benchmarks.models import Model, Setup
 from benchmarks.rows import Row
 from benchmarks.update import OUR_PLAIN, SALT
-from data_prep.progress import progress
-from recipes.errors import RecipeError
+from data_prep.support.progress import progress
+from recipes.support.errors import RecipeError
 
 _CONTENDERS = (
     Contender("our task, plain", f"--user-dir fairseq_adv {OUR_PLAIN}"),

@@ -17,7 +17,7 @@ from benchmarks.models import Model, Setup
 from benchmarks.release import RELEASE, registered
 from benchmarks.rows import Row
 from benchmarks.update import CONTENDERS
-from data_prep.progress import progress
+from data_prep.support.progress import progress
 from recipes.comparison.costs import Training
 
 _LONGEST = 80

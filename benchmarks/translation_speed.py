@@ -15,13 +15,13 @@ from pathlib import Path
 
 import torch
 
-from data_prep.progress import progress
-from recipes.export import export
-from recipes.files import sentences
-from recipes.model import quiet
-from recipes.model_folder import read_exported
-from recipes.scores import Scorer
-from recipes.translate import load_translator
+from data_prep.support.progress import progress
+from recipes.evaluation.scores import Scorer
+from recipes.models.model import quiet
+from recipes.serving.export import export
+from recipes.serving.model_folder import read_exported
+from recipes.serving.translate import load_translator
+from recipes.support.files import sentences
 
 WEIGHTS = {"float32": None, "int8": "int8"}
 

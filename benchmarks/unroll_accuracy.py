@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.trained import backward, load, parser
-from fairseq_adv.fairseq_game import FairseqGame
+from fairseq_adv.games.fairseq_game import FairseqGame
 
 RADII = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1)
 

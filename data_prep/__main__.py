@@ -13,16 +13,16 @@ from typing import NoReturn
 
 from sacrebleu.metrics.bleu import BLEU
 
-from data_prep.arguments import positive
 from data_prep.bidirectional import both_directions
 from data_prep.corpora import CORPORA
-from data_prep.errors import DataPrepError
-from data_prep.parallel import cores
 from data_prep.pipeline import Pipeline
-from data_prep.printing import print_anything
-from data_prep.raw import Selection
+from data_prep.selection.raw import Selection
 from data_prep.stages import say
 from data_prep.summary import summary
+from data_prep.support.arguments import positive
+from data_prep.support.errors import DataPrepError
+from data_prep.support.parallel import cores
+from data_prep.support.printing import print_anything
 
 # sacreBLEU's, but for one that leaves text as it is, and one that goes by two names.
 _BLEU_TOKENIZERS = tuple(name for name in BLEU.TOKENIZERS if name not in ("none", "spm"))

@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from data_prep.binarize import binarize
-from data_prep.errors import DataPrepError
-from data_prep.lines import count_lines
 from data_prep.pipeline import REPORT
 from data_prep.stages import Stage, run_stage, sha256_of
-from data_prep.versions import installed
+from data_prep.support.errors import DataPrepError
+from data_prep.support.lines import count_lines
+from data_prep.support.versions import installed
 
 SIDES = ("src", "tgt")  # fairseq's names of the two languages: each side holds both
 SPLITS = ("train", "valid")  # one tests in one direction

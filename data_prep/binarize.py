@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.counts import SPLITS
-from data_prep.errors import DataPrepError
-from data_prep.progress import progress
+from data_prep.support.errors import DataPrepError
+from data_prep.support.progress import progress
 
 LOG = "preprocess.log"
 

@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data_prep.binarize import LOG, binarize
-from data_prep.bpe import (
+from data_prep.corpora.corpus import Corpus, Encoded
+from data_prep.corpora.files import line_pairs
+from data_prep.counts import OVERLONG, SPLITS, Subwords
+from data_prep.preparation import Preparation
+from data_prep.selection.raw import Selection, write_raw
+from data_prep.stages import STAMP, Stage, run_stage, say, sha256_of
+from data_prep.support.lines import open_for_writing, read_lines
+from data_prep.support.parallel import LineFunction, LineMapper
+from data_prep.support.printing import printable
+from data_prep.support.progress import progress
+from data_prep.support.versions import installed
+from data_prep.text.bpe import (
     count_codes,
     count_tokens,
     count_words,
@@ -20,20 +31,9 @@ from data_prep.bpe import (
     segmenter,
     write_vocabulary,
 )
-from data_prep.corpus import Corpus, Encoded
-from data_prep.counts import OVERLONG, SPLITS, Subwords
-from data_prep.files import line_pairs
-from data_prep.languages import follows_moses, has_spaces, is_written_as
-from data_prep.lines import open_for_writing, read_lines
-from data_prep.parallel import LineFunction, LineMapper
-from data_prep.pieces import learn_pieces, piece_encoder
-from data_prep.preparation import Preparation
-from data_prep.printing import printable
-from data_prep.progress import progress
-from data_prep.raw import Selection, write_raw
-from data_prep.stages import STAMP, Stage, run_stage, say, sha256_of
-from data_prep.tokenization import lower, tokenizer
-from data_prep.versions import installed
+from data_prep.text.languages import follows_moses, has_spaces, is_written_as
+from data_prep.text.pieces import learn_pieces, piece_encoder
+from data_prep.text.tokenization import lower, tokenizer
 
 T = TypeVar("T")
 
@@ -130,7 +130,7 @@ class Pipeline:
             "languages": self._languages,
             "selection": selection,
             "preparation": preparation,
-            # For those who score translations; recipes/job.sh looks for the first two.
+            # For those who score translations; recipes/training/job.sh looks for the first two.
             "target_tokens": "moses" if follows_moses(self.corpus.target_lang) else "joinable",
             "target_has_spaces": has_spaces(self.corpus.target_lang),
             "bleu_tokenizer": self.bleu_tokenizer,

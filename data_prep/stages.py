@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.errors import DataPrepError
+from data_prep.support.errors import DataPrepError
 
 STAMP = "stage.json"
 

@@ -38,8 +38,8 @@ saving=(
 search=(--beam 5 --lenpen 1.0)
 # --------------------------------------------------------------------------------------------------
 
-# shellcheck source=recipes/job.sh
-source "${BASH_SOURCE[0]%/*}/job.sh"
+# shellcheck source=recipes/training/job.sh
+source "${BASH_SOURCE[0]%/*}/training/job.sh"
 
 if (($# < 2)) || [[ ${3:---} != -- ]]; then
   fail "usage: recipes/bi-simcut.sh DATA OUT [-- options of fairseq-train]"
@@ -109,6 +109,6 @@ if [[ -e $out/scores.json && -e $out/.evaluated && $(<"$out/.evaluated") == "$ev
 else
   echo "4/4 evaluation: translates the test set by beam search and scores it with sacreBLEU"
   rm -f "$out/.evaluated"
-  run "$python" -m recipes.evaluate "${evaluation[@]}" --out "$out"
+  run "$python" -m recipes.evaluation.evaluate "${evaluation[@]}" --out "$out"
   printf '%s\n' "$evaluated" >"$out/.evaluated"
 fi

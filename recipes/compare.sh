@@ -56,8 +56,8 @@ validation=(
 )
 # --------------------------------------------------------------------------------------------------
 
-# shellcheck source=recipes/job.sh
-source "${BASH_SOURCE[0]%/*}/job.sh"
+# shellcheck source=recipes/training/job.sh
+source "${BASH_SOURCE[0]%/*}/training/job.sh"
 
 python=${PYTHON:-python}
 corpus=${CORPUS:-libreoffice-help-de-en}

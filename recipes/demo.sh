@@ -14,8 +14,8 @@
 # What is finished is reused; an interrupted run continues where it was. All methods share the data.
 set -euo pipefail
 
-# shellcheck source=recipes/job.sh
-source "${BASH_SOURCE[0]%/*}/job.sh"
+# shellcheck source=recipes/training/job.sh
+source "${BASH_SOURCE[0]%/*}/training/job.sh"
 
 method=${METHOD:-salt}
 
@@ -137,7 +137,7 @@ if [[ -e $out/.evaluated && $(<"$out/.evaluated") == "${evaluation[*]}" ]]; then
 else
   echo "3/5 evaluation: translates the test set by beam search and scores it with sacreBLEU"
   rm -f "$out/.evaluated" "$out/summary.json"
-  run "$python" -m recipes.evaluate "${evaluation[@]}" --out "$out" >/dev/null # shown in the report
+  run "$python" -m recipes.evaluation.evaluate "${evaluation[@]}" --out "$out" >/dev/null # shown in the report
   printf '%s\n' "${evaluation[*]}" >"$out/.evaluated"
 fi
 
@@ -147,7 +147,7 @@ if [[ $out/model/model.json -nt $best ]]; then
   echo "4/5 export: already there, $out/model"
 else
   echo "4/5 export: a translator of any text, $out/model"
-  run "$python" -m recipes.export "$data" --checkpoint "$best" "${search[@]}" --out "$out/model" \
+  run "$python" -m recipes.serving.export "$data" --checkpoint "$best" "${search[@]}" --out "$out/model" \
     >/dev/null
 fi
 
@@ -157,9 +157,9 @@ if [[ -e $out/summary.json ]]; then
   reused=yes
 else
   echo "5/5 report: sums up in $out/summary.json, draws $out/training.png"
-  run "$python" -m recipes.summary "$out" --data "$data" \
+  run "$python" -m recipes.training.summary "$out" --data "$data" \
     --checkpoint "$checkpoints/checkpoint_best.pt" \
     --seconds-total "$(($(seconds_before total) + SECONDS))" \
     --seconds-training "$(seconds_before training)"
 fi
-run "$python" -m recipes.report "$out"
+run "$python" -m recipes.training.report "$out"

@@ -26,6 +26,6 @@ paper=(--init-std 1e-4 --ascent-step-size 1e-4 --epsilon 0.3) # METHOD=salt-pape
 search=(--beam 9 --lenpen 1.5)
 # --------------------------------------------------------------------------------------------------
 
-# shellcheck source=recipes/training.sh
-source "${BASH_SOURCE[0]%/*}/training.sh"
+# shellcheck source=recipes/training/training.sh
+source "${BASH_SOURCE[0]%/*}/training/training.sh"
 main "$@"

@@ -21,6 +21,6 @@ paper=() # METHOD=salt-paper: the numbers of IWSLT'14
 search=(--beam 5 --lenpen 1.0)
 # --------------------------------------------------------------------------------------------------
 
-# shellcheck source=recipes/training.sh
-source "${BASH_SOURCE[0]%/*}/training.sh"
+# shellcheck source=recipes/training/training.sh
+source "${BASH_SOURCE[0]%/*}/training/training.sh"
 main "$@"

@@ -22,8 +22,8 @@
 # finished is reused, run by run; the same command continues an interrupted one.
 set -euo pipefail
 
-# shellcheck source=recipes/job.sh
-source "${BASH_SOURCE[0]%/*}/job.sh"
+# shellcheck source=recipes/training/job.sh
+source "${BASH_SOURCE[0]%/*}/training/job.sh"
 
 what=${1:-}
 [[ $what =~ ^(table2|table3|parameter-study)$ ]] ||

@@ -25,6 +25,6 @@ paper=(--init-std 1e-4 --ascent-step-size 1e-4 --epsilon 0.3) # METHOD=salt-pape
 search=(--beam 4 --lenpen 0.6)
 # --------------------------------------------------------------------------------------------------
 
-# shellcheck source=recipes/training.sh
-source "${BASH_SOURCE[0]%/*}/training.sh"
+# shellcheck source=recipes/training/training.sh
+source "${BASH_SOURCE[0]%/*}/training/training.sh"
 main "$@"

@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests import processes
-from tests.data_prep_fixtures import without_fairseq, write_texts
+from tests.support import processes
+from tests.support.texts import without_fairseq, write_texts
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Started in the background of a shell: what the tests start would not hear of Ctrl-C either.
@@ -61,7 +61,7 @@ def own_signal_handlers() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Binarised toy corpus with 100 test sentences."""
-    from tests import training
+    from tests.support import training
 
     return training.make_data(
         tmp_path_factory.mktemp("toy"), {"train": 120, "valid": 20, "test": 100}
@@ -71,7 +71,7 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def clauses(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory made by data_prep, with 60 test sentences."""
-    from tests import translators
+    from tests.support import translators
 
     return translators.make_corpus(tmp_path_factory.mktemp("clauses"))
 
@@ -79,7 +79,7 @@ def clauses(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(clauses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a Transformer that has learnt something of that corpus."""
-    from tests import translators
+    from tests.support import translators
 
     return translators.train(clauses, tmp_path_factory.mktemp("trained"))
 
@@ -87,7 +87,7 @@ def trained(clauses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def exported(clauses: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That checkpoint as a folder for translating."""
-    from recipes.export import export
+    from recipes.serving.export import export
 
     folder = tmp_path_factory.mktemp("exported") / "model"
     assert export(clauses, trained, folder) is None
@@ -97,7 +97,7 @@ def exported(clauses: Path, trained: Path, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="session")
 def old_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of data_prep, for the checkpoints of `old_fairseq`."""
-    from tests import old_fairseq
+    from tests.trainer import old_fairseq
 
     return old_fairseq.prepare(tmp_path_factory.mktemp("old") / "data")
 
@@ -155,7 +155,7 @@ def word_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def word_model(word_data: Path) -> Path:
     """A checkpoint that translates `word_data` right."""
-    from tests import training
+    from tests.support import training
 
     directory = word_data.parent / "words" / "checkpoints"
     options = ["--max-update", "300", "--lr", "1e-2", "--max-tokens", "400"]

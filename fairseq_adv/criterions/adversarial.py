@@ -25,11 +25,11 @@ from fairseq_adv.criterions.unsupported import (
     refuse_model,
     refuse_surroundings,
 )
-from fairseq_adv.dropout import fast_dropout
-from fairseq_adv.embedding_hooks import UnsupportedModel
-from fairseq_adv.fairseq_game import FairseqGame, check_embeddings, mixed_precision
-from fairseq_adv.parts import number_of_parts, parts_of
-from fairseq_adv.replay import Memory
+from fairseq_adv.games.dropout import fast_dropout
+from fairseq_adv.games.embedding_hooks import UnsupportedModel
+from fairseq_adv.games.fairseq_game import FairseqGame, check_embeddings, mixed_precision
+from fairseq_adv.games.parts import number_of_parts, parts_of
+from fairseq_adv.trainer.replay import Memory
 
 
 class AdversarialCriterion(LabelSmoothedCrossEntropyCriterion, ABC):

@@ -22,15 +22,15 @@ from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fairseq_adv import vocabulary
 from fairseq_adv.core.backward import Backward
 from fairseq_adv.core.gauges import PartOfGradient
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.freeat import FreeATConfig, FreeATCriterion
-from fairseq_adv.interruption import Interruption
-from fairseq_adv.nonfinite import SkippedUpdates
-from fairseq_adv.replay import Memory, ReplayedBatches
-from fairseq_adv.trainer_hooks import Stop, UpdateSkipped
+from fairseq_adv.trainer import vocabulary
+from fairseq_adv.trainer.interruption import Interruption
+from fairseq_adv.trainer.nonfinite import SkippedUpdates
+from fairseq_adv.trainer.replay import Memory, ReplayedBatches
+from fairseq_adv.trainer.trainer_hooks import Stop, UpdateSkipped
 
 
 class OptimizerBackward(Backward):

@@ -11,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data_prep.parallel import cores
-from data_prep.printing import printable
-from data_prep.versions import installed
+from data_prep.support.parallel import cores
+from data_prep.support.printing import printable
+from data_prep.support.versions import installed
 from recipes.comparison.contenders import PLAIN, Contender, contenders
 from recipes.comparison.costs import Cost
 from recipes.comparison.figures import plot_bars, plot_curves
@@ -21,13 +21,20 @@ from recipes.comparison.plan import RUNS, TASK, USER_DIR, Budget, Run, digest_of
 from recipes.comparison.results import Result, collect
 from recipes.comparison.run import OUTPUT, at, is_finished, job_of
 from recipes.comparison.table import Conditions, markdown
-from recipes.errors import RecipeError, run_main
-from recipes.files import SCORES, data_report, read_json, sentences, write_json, written_whole
-from recipes.gpus import visible_gpus
-from recipes.pool import finish_all, threads
-from recipes.prepared import Prepared
-from recipes.scores import Scorer
-from recipes.trivial import nearest_translations
+from recipes.evaluation.scores import Scorer
+from recipes.evaluation.trivial import nearest_translations
+from recipes.models.prepared import Prepared
+from recipes.support.errors import RecipeError, run_main
+from recipes.support.files import (
+    SCORES,
+    data_report,
+    read_json,
+    sentences,
+    write_json,
+    written_whole,
+)
+from recipes.support.gpus import visible_gpus
+from recipes.support.pool import finish_all, threads
 
 COSTS = "costs.json"
 TABLE = "table.md"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.errors import RecipeError
-from recipes.methods import label_of
+from recipes.support.errors import RecipeError
+from recipes.support.methods import label_of
 
 PRESETS = Path(__file__).parents[1] / "presets"
 PLAIN = "transformer"

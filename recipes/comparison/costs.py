@@ -34,9 +34,9 @@ from unittest import mock
 
 from tqdm import tqdm
 
-from data_prep.progress import progress
-from recipes.errors import RecipeError, run_main
-from recipes.files import write_json
+from data_prep.support.progress import progress
+from recipes.support.errors import RecipeError, run_main
+from recipes.support.files import write_json
 
 # torch and fairseq are imported late: who only wants to read costs need not wait for them, and
 # fairseq sets up the logging of the whole process.

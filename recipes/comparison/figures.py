@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from recipes.comparison.plan import Budget
 from recipes.comparison.results import Outcome, Result
-from recipes.files import written_whole
-from recipes.plot import GREY, STYLE, smooth
-from recipes.seeds import OverSeeds
-from recipes.training_log import column
+from recipes.support.files import written_whole
+from recipes.support.plot import GREY, STYLE, smooth
+from recipes.support.seeds import OverSeeds
+from recipes.training.training_log import column
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and two greys.
 _COLOURS = (

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recipes.comparison.contenders import Contender
-from recipes.errors import RecipeError
-from recipes.files import read_json, write_json
+from recipes.support.errors import RecipeError
+from recipes.support.files import read_json, write_json
 
 SPECIFICATION = "run.json"
 RUNS = "runs"

@@ -9,10 +9,10 @@ from recipes.comparison.contenders import PLAIN, Contender
 from recipes.comparison.costs import Cost
 from recipes.comparison.plan import Run
 from recipes.comparison.run import at, has_begun
-from recipes.files import LOG, SCORES, TRANSLATIONS, read_json, read_table
-from recipes.scores import Scorer
-from recipes.seeds import OverSeeds
-from recipes.training_log import TrainingLog, column, read_log
+from recipes.evaluation.scores import Scorer
+from recipes.support.files import LOG, SCORES, TRANSLATIONS, read_json, read_table
+from recipes.support.seeds import OverSeeds
+from recipes.training.training_log import TrainingLog, column, read_log
 
 GAUGES = ("adv_loss", "adv_gain", "delta_norm", "interaction", "proximal_loss")
 
@@ -24,7 +24,8 @@ class Outcome:
     All scores are of the test set, but for `dev_bleu`: greedy search, of the checkpoint that was
     chosen by it.
 
-    :param bleu, chrf, length_ratio: see `recipes.scores.Scores`; the length penalty is tuned.
+    :param bleu, chrf, length_ratio: see `recipes.evaluation.scores.Scores`; the length penalty is
+        tuned.
     :param bleu_untuned: with a length penalty of 1.
     :param chosen: the updates of the chosen checkpoint.
     :param bleu_difference, chrf_difference: to plain training with the same seed.

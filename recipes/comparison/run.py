@@ -9,13 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from recipes.checkpoint import updates_of
 from recipes.comparison.plan import Run
-from recipes.errors import RecipeError, run_main
-from recipes.evaluate import evaluate
-from recipes.files import CHECKPOINTS, LOG, SCORES, read_json
-from recipes.pool import Job, updates_done
-from recipes.watch import watch
+from recipes.evaluation.evaluate import evaluate
+from recipes.models.checkpoint import updates_of
+from recipes.support.errors import RecipeError, run_main
+from recipes.support.files import CHECKPOINTS, LOG, SCORES, read_json
+from recipes.support.pool import Job, updates_done
+from recipes.training.watch import watch
 
 OUTPUT = "run.log"
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from recipes.comparison.costs import Cost
 from recipes.comparison.plan import Budget
 from recipes.comparison.results import Outcome, Result
-from recipes.markdown import markdown_table
-from recipes.seeds import over_seeds
+from recipes.support.markdown import markdown_table
+from recipes.support.seeds import over_seeds
 
 _SIGNIFICANT = 0.05
 _HOW_TO_READ = (

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from data_prep.parallel import cores
-from data_prep.versions import installed
-from recipes.errors import RecipeError, run_main
-from recipes.files import write_json, written_whole
-from recipes.gpus import visible_gpus
+from data_prep.support.parallel import cores
+from data_prep.support.versions import installed
 from recipes.paper import study, tables
 from recipes.paper.reported import TABLES, PaperTable
 from recipes.paper.runs import PaperRun, over_runs
-from recipes.pool import finish_all
+from recipes.support.errors import RecipeError, run_main
+from recipes.support.files import write_json, written_whole
+from recipes.support.gpus import visible_gpus
+from recipes.support.pool import finish_all
 
 STUDY = "parameter-study"
 _TOOLS = ("torch", "ve-fairseq", "sacrebleu")

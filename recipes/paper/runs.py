@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes.errors import RecipeError
-from recipes.files import LOG, SCORES, read_json
-from recipes.pool import Job, updates_done
-from recipes.seeds import OverSeeds
+from recipes.support.errors import RecipeError
+from recipes.support.files import LOG, SCORES, read_json
+from recipes.support.pool import Job, updates_done
+from recipes.support.seeds import OverSeeds
 
 _OUTPUT = "run.log"
 _UPDATES = re.compile(r": ([0-9]+) updates of ")  # what a recipe says before it trains
@@ -23,7 +23,7 @@ class PaperRun:
     """One training of a recipe, and its scores.
 
     :param recipe: its name, `iwslt14-de-en`.
-    :param method: a preset, with changes after commas; see recipes/training.sh.
+    :param method: a preset, with changes after commas; see recipes/training/training.sh.
     :param name: the recipe's, or that at a smaller scale.
     """
 
@@ -37,7 +37,7 @@ class PaperRun:
 
     @property
     def directory(self) -> Path:
-        """Where recipes/training.sh puts all of it."""
+        """Where recipes/training/training.sh puts all of it."""
         return Path("results", self.name, self.method, f"seed-{self.seed}")
 
     @property

@@ -14,13 +14,13 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recipes.files import written_whole
-from recipes.markdown import markdown_table
-from recipes.methods import name_of
 from recipes.paper.runs import PaperRun, over_runs
 from recipes.paper.tables import PLAIN
-from recipes.plot import STYLE
-from recipes.seeds import OverSeeds, over_seeds
+from recipes.support.files import written_whole
+from recipes.support.markdown import markdown_table
+from recipes.support.methods import name_of
+from recipes.support.plot import STYLE
+from recipes.support.seeds import OverSeeds, over_seeds
 
 METHODS = ("salt", "smart")
 _COLOURS = {"salt": "#0072B2", "smart": "#E69F00"}

@@ -9,13 +9,13 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recipes.files import written_whole
-from recipes.markdown import markdown_table
-from recipes.methods import label_of
 from recipes.paper.reported import PaperTable
 from recipes.paper.runs import PaperRun, gain, over_runs
-from recipes.plot import GREY, STYLE
-from recipes.seeds import OverSeeds, over_seeds
+from recipes.support.files import written_whole
+from recipes.support.markdown import markdown_table
+from recipes.support.methods import label_of
+from recipes.support.plot import GREY, STYLE
+from recipes.support.seeds import OverSeeds, over_seeds
 
 PLAIN = "transformer"
 _NAMES = {"tokenized_bleu": "tokenised BLEU", "sacrebleu": "sacreBLEU"}

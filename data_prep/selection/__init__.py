@@ -1,0 +1,1 @@
+"""Which pairs are taken, and for which split."""

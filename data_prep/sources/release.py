@@ -1,0 +1,70 @@
+"""A corpus' release on this machine: its archives, downloaded or given, and the files in them."""
+
+from argparse import ArgumentParser
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from data_prep.sources.archives import extract
+from data_prep.sources.download import Archive, download
+from data_prep.stages import run_stage, say, sha256_of
+from data_prep.support.errors import DataPrepError
+
+
+def google_drive(key: str) -> str:
+    """Return where Google Drive gives out a file without asking about viruses first."""
+    return f"https://drive.usercontent.google.com/download?id={key}&export=download&confirm=t"
+
+
+def add_archive_option(parser: ArgumentParser) -> None:
+    """Let the user give copies of the archives."""
+    parser.add_argument(
+        "--archive",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="a copy of the corpus' archive, or copies of its archives, to read instead of"
+        " downloading them",
+    )
+
+
+def unpacked(
+    contents: Mapping[Archive, Sequence[str]],
+    given: Iterable[Path],
+    out: Path,
+    inner: str | None = None,
+) -> Path:
+    """Return the directory with the files that are wanted of each archive, by their names in it.
+
+    Archives that are not ``given`` are downloaded to ``out``/download. If one has an archive called
+    ``inner`` in it, the files are in that.
+    """
+    paths = _assigned(list(contents), list(given))
+    for archive in contents:
+        if archive not in paths:
+            paths[archive] = download(archive, out / "download")
+        elif wrong := archive.what_is_wrong(paths[archive]):
+            say(f"{paths[archive]}: {wrong}; read all the same")
+    digests = {archive.name: sha256_of(path) for archive, path in paths.items()}
+
+    def build(directory: Path) -> dict[str, object]:
+        for archive, names in contents.items():
+            extract(paths[archive], names, directory, inner)
+        return {"archives": digests}
+
+    key = {"archives": digests, "files": {a.name: list(names) for a, names in contents.items()}}
+    return run_stage(out / "release", key, build, origin=" ".join(digests)).path
+
+
+def _assigned(archives: list[Archive], given: list[Path]) -> dict[Archive, Path]:
+    """Say which file is which archive: by name, unless there is but one of each."""
+    if len(archives) == len(given) == 1:
+        return {archives[0]: given[0]}
+    by_name = {archive.name: archive for archive in archives}
+    for path in given:
+        if path.name not in by_name:
+            raise DataPrepError(
+                f"--archive {path}: not one of this corpus' archives: {', '.join(by_name)}"
+            )
+    return {by_name[path.name]: path for path in given}

@@ -1,0 +1,1 @@
+"""Lines: cleaned, split into sentences, tokens and subwords."""

@@ -1,0 +1,1 @@
+"""What fairseq's trainer lacks: faults, checkpoints, signals, replays."""

@@ -1,0 +1,1 @@
+"""Translators: exported, and used."""

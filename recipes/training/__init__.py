@@ -1,0 +1,1 @@
+"""Trainings: watched, read from their log, shown."""

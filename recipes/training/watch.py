@@ -1,0 +1,138 @@
+"""Run a training and show how it goes: `python -m recipes.training.watch --log FILE -- COMMAND`.
+
+COMMAND's output is appended to FILE; on the screen come one line per validation and, on a terminal,
+a progress bar. When COMMAND fails, so does this, after the last lines of the log.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tqdm import tqdm
+
+from recipes.support.errors import RecipeError, run_main
+from recipes.support.processes import end_all
+from recipes.training.training_log import Record, parse_line, parse_log
+
+_HEADER = ("update", "epoch", "train nll", "dev nll", "dev BLEU", "adv_loss", "time")
+_POLL = 0.5  # seconds
+_LAST_LINES = 8
+
+
+def watch(command: Sequence[str], log: Path, updates: int) -> None:
+    """Run `command` to its end, its output appended to `log`.
+
+    :param updates: the number of the last update, for the progress bar.
+    Raises RecipeError with the end of the log if the command fails.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output, log.open("rb") as lines:
+        earlier = _earlier(lines.read(), log)
+        start = lines.tell()
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            with tqdm(
+                total=updates,
+                initial=max((record.update for record in earlier), default=0),
+                desc="train",
+                unit="update",
+                leave=False,
+                disable=None,
+            ) as bar:
+                display = Display(bar, [r.values["bleu"] for r in earlier if "bleu" in r.values])
+                while process.poll() is None:
+                    time.sleep(_POLL)
+                    _show_new(lines, display)
+                    bar.refresh()  # the clock ticks
+                _show_new(lines, display)
+        finally:
+            end_all([process])
+        if process.returncode != 0:
+            lines.seek(start)
+            tail = [line for line in lines.read().decode("utf-8", "replace").split("\n") if line]
+            last = "".join(f"\n  {line[:200]}" for line in tail[-_LAST_LINES:])
+            raise RecipeError(
+                f"the training failed (exit status {process.returncode}); end of {log}:{last}"
+            )
+
+
+class Display:
+    """The screen: a table that grows by a line per validation, above a progress bar."""
+
+    def __init__(self, bar: "tqdm[Any]", bleu_so_far: Sequence[float]) -> None:
+        self._bar = bar
+        self._best = max(bleu_so_far, default=-1.0)
+        self._began = time.monotonic()
+        self._latest: dict[str, float] = {}
+        self._header_is_out = False
+
+    def show(self, record: Record) -> None:
+        """Move the bar to a training record, or print a line for a validation."""
+        if record.kind == "train":
+            self._latest = record.values
+            self._bar.set_postfix(loss=_format(record.values.get("loss"), 2), refresh=False)
+        self._bar.update(record.update - self._bar.n)
+        if record.kind == "train":
+            return
+        if not self._header_is_out:
+            self._header_is_out = True
+            self._bar.write("losses in bits per token; * is the best dev BLEU so far")
+            self._bar.write("".join(f"{name:>11}" for name in _HEADER))
+        self._bar.write("".join(f"{cell:>11}" for cell in self._cells(record)))
+
+    def _cells(self, record: Record) -> tuple[str, ...]:
+        bleu = record.values.get("bleu")
+        best = bleu is not None and bleu > self._best
+        if bleu is not None and best:
+            self._best = bleu
+        minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
+        return (
+            str(record.update),
+            _format(record.values.get("epoch"), 0),
+            _format(self._latest.get("nll_loss"), 2),
+            _format(record.values.get("nll_loss"), 2),
+            _format(bleu, 1) + ("*" if best else " "),
+            _format(self._latest.get("adv_loss"), 3),
+            f"{minutes}:{seconds:02}",
+        )
+
+
+def _format(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _earlier(content: bytes, log: Path) -> list[Record]:
+    """Return what the log holds of the training that is continued."""
+    try:
+        earlier = parse_log(content, str(log))
+    except RecipeError:  # nothing yet
+        return []
+    return earlier.train + earlier.valid
+
+
+def _show_new(lines: BinaryIO, display: Display) -> None:
+    """Show the complete lines that were appended to the log."""
+    while line := lines.readline():
+        if not line.endswith(b"\n"):  # the rest of it is still to come
+            lines.seek(-len(line), 1)
+            return
+        record = parse_line(line)
+        if record is not None:
+            display.show(record)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="recipes.training.watch", description=__doc__)
+    parser.add_argument("--log", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--updates", type=int, required=True, metavar="N")
+    parser.add_argument("command", nargs="+", metavar="COMMAND")
+    args = parser.parse_args()
+    watch(args.command, args.log, args.updates)
+
+
+if __name__ == "__main__":
+    sys.exit(run_main("recipes.training.watch", _main))

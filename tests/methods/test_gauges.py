@@ -1,0 +1,381 @@
+"""The gauges against what they say they are, computed another way: of every method, by its row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from fairseq.logging import metrics
+from torch import Tensor
+
+from fairseq_adv.core.gauges import PartOfGradient, delta_norm
+from fairseq_adv.core.methods.simcut import SimCut
+from fairseq_adv.core.methods.vat import VAT
+from fairseq_adv.games.dropout import fast_dropout
+from fairseq_adv.games.fairseq_game import FairseqGame
+from tests.methods import naive
+from tests.methods.derivative import takes
+from tests.methods.method_table import (  # noqa: F401  (a fixture)
+    CLEAN_SEED,
+    ROWS,
+    Masks,
+    Match,
+    Row,
+    every_method,
+    noise_by_position,
+)
+from tests.support import tiny
+from tests.support.gradients import distance
+from tests.support.updates import trainer, update
+
+MASK_SEEDS = range(100, 120)
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> Iterator[None]:
+    with tiny.float64_throughout(), fast_dropout():
+        yield
+
+
+def compared(row: Row, p: Tensor, q: Tensor, sample: Any) -> Tensor:
+    """What the row's adversary raises, of clean and perturbed log-probabilities."""
+    if row.criterion == "adv" or "task-loss" in row.name:
+        return naive.task_loss(q, sample)
+    return naive.kl(p, q) if row.criterion in ("vat", "simcut") else naive.half_symmetric(p, q)
+
+
+class Seen:
+    """The last perturbed pass of a game: what it was perturbed with, and the seed of its masks."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.masks = Masks(monkeypatch)
+        self.drawn = 0
+        self.seed = CLEAN_SEED
+        self.delta: dict[str, Tensor] = {}
+        self.keep: dict[str, Tensor] = {}
+        draw, perturbed, cut = self.masks._draw, FairseqGame.perturbed, FairseqGame.cut
+        seeds: dict[int, int] = {}
+
+        def drawing() -> Any:
+            state = draw()
+            seeds[id(state)] = MASK_SEEDS[self.drawn]
+            self.states.append(state)
+            self.drawn += 1
+            return state
+
+        def perturbing(game: Any, delta: Any, masks: Any) -> Any:
+            if delta or not self.delta:  # else it is the pass at rest, for the gain
+                self.delta = {side: d.detach() for side, d in delta.items()}
+                self.seed = seeds.get(id(masks), CLEAN_SEED)
+            return perturbed(game, delta, masks)
+
+        def cutting(game: Any, keep: Any, masks: Any) -> Any:
+            if keep:
+                self.keep, self.seed = dict(keep), seeds.get(id(masks), CLEAN_SEED)
+            return cut(game, keep, masks)
+
+        self.states: list[Any] = []
+        monkeypatch.setattr("fairseq_adv.core.random_state.RandomState.draw", drawing)
+        monkeypatch.setattr(FairseqGame, "perturbed", perturbing)
+        monkeypatch.setattr(FairseqGame, "cut", cutting)
+
+
+@pytest.mark.parametrize(
+    ("row", "dropout_masks"),
+    [
+        pytest.param(row, masks, id=f"{row.name}-{masks}")
+        for row in ROWS
+        for masks in ("independent", "shared")
+        if masks == "independent" or takes(row, "dropout_masks")
+    ],
+)
+def test_they_are_what_the_last_move_makes(
+    row: Row,
+    dropout_masks: str,
+    noise_by_position: None,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """adv_loss, adv_gain, clean and proximal loss: naively, of one sentence, from what is seen.
+
+    The move and the pass without it have the same dropout masks.
+    """
+    options = {"dropout_masks": dropout_masks} if takes(row, "dropout_masks") else {}
+    match, sample = Match(row, dropout=0.3, **options), tiny.batch([(5, 4)])
+    seen = Seen(monkeypatch)
+    seen.masks.seeds = iter(MASK_SEEDS)
+    step = match.play(sample, gauges=True)
+
+    def log_p(seed: int, **changed: Any) -> Tensor:
+        with torch.no_grad():
+            return naive.log_probs(match.model, sample, seed, **changed)
+
+    clean, rest = log_p(CLEAN_SEED), log_p(seen.seed)
+    last = log_p(seen.seed, delta=seen.delta, keep=seen.keep)
+    value = compared(row, clean, last, sample)
+    assert step.adv_loss is not None
+    torch.testing.assert_close(step.adv_loss, value)
+    if row.criterion != "rdrop":
+        assert step.adv_gain is not None
+        torch.testing.assert_close(step.adv_gain, value - compared(row, clean, rest, sample))
+        assert abs(float(step.adv_gain)) > 1e-4
+    assert step.clean_loss is not None
+    with_clean_pass = row.name != "freeat-task-loss"
+    expected = naive.task_loss(clean if with_clean_pass else rest, sample)
+    torch.testing.assert_close(step.clean_loss.value, expected)
+    if row.criterion == "smart":
+        with torch.no_grad():
+            reference = naive.log_probs(match.reference.eval(), sample, 0)
+        assert step.proximal_loss is not None
+        torch.testing.assert_close(step.proximal_loss, naive.half_symmetric(clean, reference))
+
+
+DIVERGING = [r for r in ROWS if r.criterion not in ("adv", "rdrop") and "task" not in r.name]
+
+
+@pytest.mark.parametrize("row", DIVERGING, ids=lambda row: row.name)
+def test_without_dropout_all_of_a_divergence_is_gained(row: Row) -> None:
+    step = Match(row).play(tiny.batch(), gauges=True)
+    assert step.adv_loss is not None and step.adv_gain is not None
+    assert step.adv_loss > 1e-3
+    torch.testing.assert_close(step.adv_gain, step.adv_loss)
+
+
+def reduced(criterion: Any, *logs: dict[str, Any]) -> dict[str, float]:
+    """What comes into the log, of the batches of one update."""
+    with metrics.aggregate(new_root=True) as found:
+        type(criterion).reduce_metrics(list(logs))
+    return {name: float(value) for name, value in found.get_smoothed_values().items()}
+
+
+@every_method
+def test_the_log_has_them_per_token_and_without_weights(
+    row: Row,
+    noise_by_position: None,  # noqa: F811
+) -> None:
+    """`loss` is the whole objective, as the paper writes it; the others are unweighted."""
+    match, samples = Match(row, dropout=0.3), [tiny.batch(), tiny.batch(((4, 3),), seed=9)]
+    steps, logs = [], []
+    for sample in samples:
+        steps.append(match.play(sample, gauges=True))
+        memory = match.game.memory
+        torch.manual_seed(CLEAN_SEED)
+        match.model.zero_grad(set_to_none=True)
+        *_, log = match.criterion.play(
+            match.model,
+            sample,
+            match.criterion.cfg.gauge_interval * row.options.get("replays", 1),
+            tiny.accumulate,
+            reference_model=match.reference,
+            memory=memory,
+            replay=row.options.get("replays", 1) - 1,
+        )
+        logs.append(log)
+    found = reduced(match.criterion, *logs)
+    tokens = sum(sample["ntokens"] for sample in samples)
+
+    def bits(values: list[Any]) -> float:
+        return float(sum(values)) / tokens / math.log(2)
+
+    assert found["loss"] == pytest.approx(bits([s.objective for s in steps]), abs=1e-3)
+    for name in ("adv_loss", "adv_gain", "proximal_loss"):
+        values = [getattr(step, name) for step in steps]
+        if values[0] is None:
+            assert name not in found
+        else:
+            assert found[name] == pytest.approx(bits(values), abs=2e-6)
+    assert ("adv_gain" in found) == (row.criterion != "rdrop")
+    assert ("proximal_loss" in found) == (row.criterion == "smart")
+    nll = [step.clean_loss.nll for step in steps]  # type: ignore[union-attr]
+    assert found["nll_loss"] == pytest.approx(bits(nll), abs=1e-3)
+    if row.ball:
+        weighted = [
+            delta_norm(step.delta, match.criterion.follower) * sample["nsentences"]
+            for step, sample in zip(steps, samples, strict=True)
+        ]
+        assert found["delta_norm"] == pytest.approx(float(sum(weighted)) / 4, abs=2e-6)
+    else:
+        assert "delta_norm" not in found
+
+
+def test_where_no_pass_is_clean_there_is_no_nll() -> None:
+    """FreeLB's passes are all perturbed; where gauges are measured, one is not."""
+    match, sample = (
+        Match(row_named("freelb-task-loss"), adv_weight=1.0, gauge_interval=2),
+        tiny.batch(),
+    )
+    for number, known in ((0, True), (1, False)):
+        *_, log = match.criterion.play(match.model, sample, number, tiny.accumulate)
+        found = reduced(match.criterion, log)
+        assert ("nll_loss" in found) == ("ppl" in found) == known
+    with torch.no_grad():
+        plain = match.criterion(match.model, sample)[2]["nll_loss"]
+    *_, log = match.criterion.play(match.model, sample, 0, tiny.accumulate)
+    expected = float(plain) / sample["ntokens"] / math.log(2)
+    assert reduced(match.criterion, log)["nll_loss"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_first_replay_of_freeat_is_plain_and_logged_as_such() -> None:
+    """Nothing is perturbed yet: its zeros are not averaged with what later replays measure."""
+    for name in ("freeat-task-loss", "freeat-divergence"):
+        row = row_named(name)
+        made = trainer(row, tiny.transformer(dropout=0.1).double(), "--gauge-interval=1")
+        lines = [update(made, [tiny.batch()]) for _ in range(6)]
+        played = ["adv_loss" in line for line in lines]
+        assert played == [False, True, True] * 2
+        assert ["delta_norm" in line for line in lines] == played
+        assert ["adv_gain" in line for line in lines] == [False, False, True] * 2
+        plain = [True, False, False] * 2 if name == "freeat-task-loss" else [True] * 6
+        gauged = [False, False, True] * 2
+        expected = [a or b for a, b in zip(plain, gauged, strict=True)]
+        assert ["nll_loss" in line for line in lines] == expected
+
+
+def row_named(name: str) -> Row:
+    return next(row for row in ROWS if row.name == name)
+
+
+@pytest.mark.parametrize("masks", ["independent", "shared"])
+@pytest.mark.parametrize("clean_branch", ["differentiated", "detached"])
+@pytest.mark.parametrize("way", ["exact", "central", "one-sided"])
+def test_the_interaction_is_the_part_of_the_gradient_that_vat_lacks(
+    masks: str, clean_branch: str, way: str
+) -> None:
+    options = {"dropout_masks": masks, "clean_branch": clean_branch, "unroll_method": way}
+    match, sample = Match(row_named("salt"), dropout=0.2, **options), tiny.batch()
+    method = match.criterion.method
+    match.play(sample)
+    whole = match.gradient
+    match.criterion.method = VAT(follower=method.follower, regularisation=method.regularisation)  # type: ignore[attr-defined]
+    match.play(sample)
+    expected = [w - f for w, f in zip(whole, match.gradient, strict=True)]
+
+    match.model.zero_grad(set_to_none=True)
+    torch.manual_seed(CLEAN_SEED)
+    method.interaction(match.game, tiny.accumulate, weight=match.weight)  # type: ignore[attr-defined]
+    found = [torch.zeros_like(p) if p.grad is None else p.grad for p in match.model.parameters()]
+    assert distance(found, expected) < 1e-8
+    assert distance(whole, match.gradient) > 0.01
+
+
+SALT = row_named("salt")
+
+
+def share(batches: list[dict[str, Any]], *options: str) -> float:
+    """The `interaction` that the trainer logs of one update with these batches."""
+    torch.manual_seed(1)
+    made = trainer(SALT, tiny.transformer().double(), "--gauge-interval=1", *options)
+    return float(update(made, batches)["interaction"])
+
+
+def test_the_share_is_that_of_the_update_however_it_is_cut(noise_by_position: None) -> None:  # noqa: F811
+    """In one batch, in parts of it, in several batches; and beside a gradient taken by hand."""
+    lengths = ((5, 4), (4, 3), (3, 6), (2, 3))
+    match, sample = Match(SALT), tiny.batch(lengths)
+    method = match.criterion.method
+    match.play(sample)
+    whole = match.gradient
+    match.criterion.method = VAT(follower=method.follower, regularisation=method.regularisation)  # type: ignore[attr-defined]
+    match.play(sample)
+    expected = distance(match.gradient, whole)
+    cuts = (
+        share([sample]),
+        share([sample], "--adv-parts=3"),
+        share([tiny.batch(lengths[:2]), tiny.batch(lengths[2:], seed=5)]),
+        share([tiny.batch(lengths[i : i + 1], seed=3 + i) for i in range(4)]),
+    )
+    assert cuts == pytest.approx([expected] * 4, abs=1e-6)
+    assert expected > 0.05
+
+
+PRECISIONS = {
+    "bf16": ["--bf16"],
+    "fp16": ["--fp16", "--fp16-no-flatten-grads", "--fp16-init-scale=128"],
+    "amp": ["--amp"],
+}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_small_share_is_seen_in_every_precision(
+    precision: str,
+    noise_by_position: None,  # noqa: F811
+) -> None:
+    """As of the paper's settings, where a difference of two gradients is lost in 16 bits."""
+    # Dropout's masks do not depend on the precision.
+    small = ["--ascent-rule=sgd", "--ascent-step-size=1e-5", "--ascent-steps=1"]
+    types = {"bf16": torch.bfloat16, "fp16": torch.float16, "amp": torch.float32}
+    found = {}
+    for name, options, kind in (
+        ("fp32", [], torch.float32),
+        (precision, PRECISIONS[precision], types[precision]),
+    ):
+        torch.manual_seed(1)
+        model = tiny.transformer(dropout=0.2, attention_dropout=0.0).to(kind)
+        made = trainer(SALT, model, "--gauge-interval=1", *small, *options)
+        found[name] = float(update(made, [tiny.batch()])["interaction"])
+    assert 1e-5 < found["fp32"] < 2e-3
+    assert found[precision] == pytest.approx(found["fp32"], rel=0.2)
+
+
+@every_method
+def test_measuring_changes_no_parameter(row: Row) -> None:
+    """Nor moves layers that were dropped: what had no gradient still has none."""
+    ends = []
+    for interval in (0, 1):
+        torch.manual_seed(1)
+        model = tiny.transformer(
+            dropout=0.1, encoder_layers=3, encoder_layerdrop=0.5, decoder_layerdrop=0.3
+        )
+        options = ["--optimizer=adam", "--lr=0.01"]
+        if takes(row, "dropout_masks"):  # the same layers are dropped in all passes
+            options += ["--dropout-masks=shared"]
+        made = trainer(row, model, f"--gauge-interval={interval}", *options)
+        for number in range(9):
+            update(made, [tiny.batch(seed=3 + number // 3)])
+        ends.append([p.detach().clone() for p in model.parameters()])
+    assert all(map(torch.equal, *ends))
+
+
+def test_a_part_of_a_gradient_leaves_gradients_alone() -> None:
+    used, unused, fresh = (torch.ones(2, requires_grad=True) for _ in range(3))
+    used.grad = torch.tensor([5.0, 6.0])
+    before = used.grad
+    part = PartOfGradient([used, unused, fresh])
+    part.add(lambda: (3 * used.sum() + fresh.prod()).backward(), scale=2.0)
+    part.add(lambda: used.prod().backward())
+    assert used.grad is before and before.tolist() == [5.0, 6.0]
+    assert unused.grad is None and fresh.grad is None
+    assert part.total.tolist() == [2.5, 2.5, 0.0, 0.0, 0.5, 0.5]
+
+    def broken() -> None:
+        used.sum().backward()
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        part.add(broken)
+    assert used.grad is before
+
+
+def test_delta_norm_is_comparable_with_epsilon() -> None:
+    delta = {"source": torch.zeros(2, 2, 2), "target": torch.zeros(2, 1, 2)}
+    delta["source"][0] = torch.tensor([[3.0, 4.0], [0.0, 12.0]])  # 13; tokens of 5 and 12
+    delta["target"][1, 0, 0] = -7.0
+    follower = tiny.criterion(norm_scope="sentence").follower
+    assert float(delta_norm(delta, follower)) == (13 + 0 + 0 + 7) / 4  # type: ignore[arg-type]
+    follower = tiny.criterion(norm_scope="token").follower
+    assert float(delta_norm(delta, follower)) == (12 + 0 + 0 + 7) / 4  # type: ignore[arg-type]
+    follower = tiny.criterion(norm="linf").follower
+    assert float(delta_norm(delta, follower)) == (12 + 0 + 0 + 7) / 4  # type: ignore[arg-type]
+
+
+def test_simcut_gains_from_what_is_cut() -> None:
+    """More words cut, more gained: the sign is that of an adversary's."""
+    sample = tiny.batch()
+    gains = []
+    for rate in (0.2, 0.9):
+        match = Match(row_named("simcut"), cutoff_rate=rate)
+        assert isinstance(match.criterion.method, SimCut)
+        gains.append(float(match.play(sample, gauges=True).adv_gain))  # type: ignore[arg-type]
+    assert 0 < gains[0] < gains[1]
