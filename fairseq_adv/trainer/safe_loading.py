@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
-from fairseq.trainer import Trainer
+from fairseq.models import FairseqEncoderDecoderModel
 from omegaconf import AnyNode, DictConfig, ListConfig
 from omegaconf.base import ContainerMetadata, Metadata
 
@@ -73,7 +73,6 @@ def refuse_code() -> None:
     for name in ("load_checkpoint_to_cpu", "load_ema_from_checkpoint"):
         setattr(checkpoint_utils, name, _refusing(getattr(checkpoint_utils, name)))
     _evaluate_values_only()
-    _name_what_does_not_fit()
 
 
 def _refusing(load: Callable[..., Any]) -> Callable[..., Any]:
@@ -171,7 +170,10 @@ def _evaluate_values_only() -> None:
     @functools.wraps(load)
     def naming_the_file(filenames: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return load(filenames, *args, **kwargs)
+            found = load(filenames, *args, **kwargs)
+            for model in found[0]:
+                _try(model, found[-1])
+            return found
         except NotAValue as error:
             raise CheckpointRefused(
                 f"fairseq_adv: {', '.join(filenames)}: refused, for it carries code: {error}.\n"
@@ -189,30 +191,37 @@ def _evaluate_values_only() -> None:
     checkpoint_utils.load_model_ensemble_and_task = naming_the_file
 
 
+def _try(model: Any, task: Any) -> None:
+    """Translate nothing with a model: options of wrong types may only be met in a pass."""
+    if not isinstance(model, FairseqEncoderDecoderModel) or task.target_dictionary is None:
+        return
+    parameter = next(model.parameters())
+    end = torch.full((1, 1), task.target_dictionary.eos(), device=parameter.device)
+    training = model.training
+    with torch.no_grad():
+        model.eval()(end, end.new_ones(1), end)
+    model.train(training)
+
+
 def _last_line(error: BaseException) -> str:
     """What torch says of weights ends with one that does not fit."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{lines[-1][:200]} ({type(error).__name__})" if lines else type(error).__name__
 
 
-def _name_what_does_not_fit() -> None:
+@contextmanager
+def what_does_not_fit_is_named(filename: str) -> Iterator[None]:
     """End a training in one line that cannot go on from, or begin with, a checkpoint."""
-    load_checkpoint = Trainer.load_checkpoint
-
-    @functools.wraps(load_checkpoint)
-    def naming(self: Trainer, filename: str, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return load_checkpoint(self, filename, *args, **kwargs)
-        except (OSError, MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            cause = error.__context__ or error  # of weights, fairseq does not say what is wrong
-            raise CheckpointRefused(
-                f"fairseq_adv: {filename}: no training with this model and these options goes on"
-                f" from it: {_last_line(cause)}"
-            ) from error
-
-    Trainer.load_checkpoint = naming
+    try:
+        yield
+    except (OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        cause = error.__context__ or error  # of weights, fairseq does not say what is wrong
+        raise CheckpointRefused(
+            f"fairseq_adv: {filename}: no training with this model and these options goes on"
+            f" from it: {_last_line(cause)}"
+        ) from error
 
 
 _LONGEST = 10_000  # items of a list

@@ -15,7 +15,6 @@ from typing import Any
 
 from fairseq import checkpoint_utils
 from fairseq.tasks import FairseqTask
-from fairseq.trainer import Trainer
 
 from fairseq_adv.trainer.safe_loading import CheckpointRefused
 
@@ -59,30 +58,36 @@ def compare(state: dict[str, Any], task: Any) -> None:
         )
 
 
-def compare_before_training() -> None:
-    """Compare what a training goes on from, or starts from, with its data."""
-    load_checkpoint = Trainer.load_checkpoint
+def compare_file(state: dict[str, Any], task: Any, path: str) -> None:
+    """Raise CheckpointRefused if a checkpoint was trained with other dictionaries than a task has.
 
-    @functools.wraps(load_checkpoint)
-    def comparing(self: Trainer, filename: str, *args: Any, **kwargs: Any) -> Any:
-        load = checkpoint_utils.load_checkpoint_to_cpu
+    :param state: all of the checkpoint.
+    """
+    try:
+        compare(state.get("task_state", {}), task)
+    except OtherDictionary as error:
+        raise CheckpointRefused(f"fairseq_adv: {path}: {error}") from None
 
-        def loading(path: str, *more: Any, **named: Any) -> Any:
-            state = load(path, *more, **named)
-            try:
-                compare(state.get("task_state", {}), self.task)
-            except OtherDictionary as error:
-                raise CheckpointRefused(f"fairseq_adv: {path}: {error}") from None
-            return state
 
-        # Before the weights are loaded: of dictionaries of other sizes they do not fit.
-        checkpoint_utils.load_checkpoint_to_cpu = loading
-        try:
-            return load_checkpoint(self, filename, *args, **kwargs)
-        finally:
-            checkpoint_utils.load_checkpoint_to_cpu = load
+def compare_languages(state: dict[str, Any], task: Any) -> None:
+    """Raise OtherDictionary if a checkpoint translates in another direction than a task does.
 
-    Trainer.load_checkpoint = comparing
+    Where both languages have one dictionary nothing else would tell.
+
+    :param state: the task's, in the checkpoint.
+    """
+    theirs, ours = state.get(LANGUAGES), remembered(task).get(LANGUAGES)
+    if not isinstance(theirs, list) or len(theirs) != 2 or ours is None:  # it does not tell
+        return
+    if theirs not in (ours, list(_BOTH_DIRECTIONS)):
+        raise OtherDictionary(
+            f"trained to translate {theirs[0]} to {theirs[1]}, and this is {ours[0]} to"
+            f" {ours[1]}: give -s {theirs[0]} -t {theirs[1]}, or another model"
+        )
+
+
+_BOTH_DIRECTIONS = ("src", "tgt")
+"""The languages of data in both directions, as data_prep and fairseq name them."""
 
 
 def compare_before_inference() -> None:
@@ -93,6 +98,7 @@ def compare_before_inference() -> None:
     @functools.wraps(load_state_dict)
     def comparing(self: FairseqTask, state_dict: dict[str, Any]) -> None:
         compare(state_dict, self)
+        compare_languages(state_dict, self)
         load_state_dict(self, state_dict)
 
     @functools.wraps(load)
@@ -106,4 +112,4 @@ def compare_before_inference() -> None:
     checkpoint_utils.load_model_ensemble_and_task = naming
 
 
-PATCHES = (compare_before_training, compare_before_inference)
+PATCHES = (compare_before_inference,)

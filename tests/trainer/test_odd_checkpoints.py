@@ -62,10 +62,29 @@ def _other_weights(state: State) -> None:
     del state["model"]["encoder.layers.0.fc1.weight"]
 
 
+def _dropout_that_is_no_number(state: State) -> None:
+    state["cfg"]["model"].dropout = "much"
+
+
+def _weights_that_are_none(state: State) -> None:
+    state["model"] = None
+
+
+def _a_list_of_weights(state: State) -> None:
+    state["model"] = list(state["model"].values())
+
+
+def _a_weight_that_is_a_number(state: State) -> None:
+    state["model"]["encoder.layers.0.fc1.weight"] = 3
+
+
+_NO_WEIGHTS = [_weights_that_are_none, _a_list_of_weights, _a_weight_that_is_a_number]
 ODD: list[Callable[[State], None]] = [
     *(_without_the_model, _wrong_type, _too_small, _without_a_name, _without_a_task),
     *(_arguments_of_nothing, _without_options, _without_history, _languages_that_are_none),
     _other_weights,
+    _dropout_that_is_no_number,
+    *_NO_WEIGHTS,
 ]
 # What each tool has a use for; evaluation reads by fairseq-generate, in seconds.
 _MAKES_NO_MODEL = [
@@ -73,12 +92,15 @@ _MAKES_NO_MODEL = [
     *(_arguments_of_nothing, _without_options, _other_weights),
 ]
 READ = {
-    "evaluate": [_wrong_type, _languages_that_are_none],
-    "calibrate": [*_MAKES_NO_MODEL, _languages_that_are_none],
+    "evaluate": [_wrong_type, _languages_that_are_none, _dropout_that_is_no_number],
+    "calibrate": [
+        *(*_MAKES_NO_MODEL, _languages_that_are_none, _dropout_that_is_no_number),
+        *_NO_WEIGHTS,
+    ],
     "export": ODD,
     "describe": [*_MAKES_NO_MODEL, _without_a_name, _without_history],
     "updates": [_without_history],
-    "average": [_without_history],
+    "average": [_without_history, *_NO_WEIGHTS],
 }
 
 

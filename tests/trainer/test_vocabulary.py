@@ -180,3 +180,18 @@ def test_a_model_of_other_languages_is_refused(
     (data / "report.json").write_text(json.dumps({"languages": ["fr", "en"]}))
     with pytest.raises(RecipeError, match=r"translates de to en, and .* has fr and en"):
         direction(data, [trained])
+
+
+def test_fairseq_s_own_programs_do_not_translate_the_other_way(
+    toy_data: Path, tmp_path: Path
+) -> None:
+    """With one dictionary for both languages nothing else tells that it is the wrong way."""
+    training.run_training(toy_data, tmp_path, "-s", "b", "-t", "a")
+    last = tmp_path / "checkpoint_last.pt"
+    with pytest.raises(CheckpointRefused) as refused:
+        training.translations(toy_data, last, "--user-dir", training.USER_DIR)  # a to b, as found
+    message = str(refused.value)
+    assert str(last) in message and "\n" not in message
+    assert "trained to translate b to a, and this is a to b: give -s b -t a" in message
+    there = ("-s", "b", "-t", "a", "--user-dir", training.USER_DIR)
+    assert len(training.translations(toy_data, last, *there)) == 100

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,7 @@ def test_a_line_is_seen_when_it_is_made_also_in_a_file(tmp_path: Path) -> None:
 import pathlib, sys, time
 sys.stdout.buffer.write({train_line(10, 9) + valid_line(10, 4)!r})
 sys.stdout.flush()
-deadline = time.monotonic() + 30
+deadline = time.monotonic() + {PATIENCE}
 while "4.0*" not in pathlib.Path({str(shown)!r}).read_text():
     if time.monotonic() > deadline:
         raise SystemExit("nothing is to be seen")
@@ -229,3 +230,27 @@ def test_whoever_asks_twice_asks_the_training_twice(tmp_path: Path, by_a_recipe:
         number = int(log.read_bytes().split()[0])
         with pytest.raises(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
+
+
+SHARED = """
+import os, sys
+from pathlib import Path
+from recipes.training.watch import watch
+os.setuid(65534)
+watch(["echo", "again"], Path(sys.argv[1]), 1)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_a_log_of_another_user_is_gone_on_with() -> None:
+    """In a directory of results that is shared."""
+    with tempfile.TemporaryDirectory() as name:  # pytest's own are for one user
+        Path(name).chmod(0o777)
+        log = Path(name) / "training.log"
+        log.write_text("of the one before\n")
+        log.chmod(0o644)
+        command = [sys.executable, "-c", SHARED, str(log)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        assert log.read_text() == "of the one before\nagain\n"
