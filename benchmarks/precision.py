@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -31,11 +32,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.trained import Trained, load, parser
-from fairseq_adv.core import follower
-from fairseq_adv.core.divergence import Divergence
-from fairseq_adv.core.predictions import evaluate
+from fairseq_adv.core.comparison.evaluation import evaluate
+from fairseq_adv.core.comparison.softmax import Divergence
+from fairseq_adv.core.game import Game
+from fairseq_adv.core.method import Interacts
+from fairseq_adv.core.players.start import Gaussian, Uniform
 from fairseq_adv.criterions.smart import SMARTCriterion
-from fairseq_adv.games.fairseq_game import FairseqGame
+from fairseq_adv.games.translation import TranslationGame
 from fairseq_adv.tasks.adversarial_training import OptimizerBackward
 from recipes.support.markdown import markdown_table
 from tests.support.tiny import float64_throughout
@@ -101,14 +104,15 @@ class Comparison:
 @contextmanager
 def same_start() -> Iterator[None]:
     """Draw random starts in float32, whatever the model's precision is."""
-    gaussian, uniform = follower.gaussian, follower.uniform
+    gaussian, uniform = Gaussian.draw, Uniform.draw
 
-    def drawn(zero: Tensor, non_pad: Tensor, *rest: Any, how: Any) -> Tensor:
-        return how(zero.to(torch.float32), non_pad, *rest).to(zero.dtype)
+    def drawn(start: Any, site: Any, how: Any) -> Tensor:
+        narrow = SimpleNamespace(zero=site.zero.to(torch.float32), mask=site.mask)
+        return how(start, narrow).to(site.zero.dtype)
 
     with (
-        patch.object(follower, "gaussian", lambda *a: drawn(*a, how=gaussian)),
-        patch.object(follower, "uniform", lambda *a: drawn(*a, how=uniform)),
+        patch.object(Gaussian, "draw", lambda start, site: drawn(start, site, gaussian)),
+        patch.object(Uniform, "draw", lambda start, site: drawn(start, site, uniform)),
     ):
         yield
 
@@ -127,27 +131,29 @@ def without_dropout(model: Any) -> Iterator[None]:
             module.p = rate
 
 
-Play = Callable[[FairseqGame, OptimizerBackward], object]
-"""What accumulates a gradient."""
+Play = Callable[[Game, OptimizerBackward, dict[str, Any]], object]
+"""What accumulates a gradient: of a game, with what the method asks for beside it."""
 
 
 def whole(criterion: Any) -> Play:
     """All that an update accumulates."""
     weight, method = criterion.weight(0), criterion.method_in(0)
     if not criterion.plays(0):
-        return lambda game, backward: backward(evaluate(game.task_loss(game.clean())))
-    return lambda game, backward: method.step(game, backward, weight=weight).finish(backward)
+        return lambda game, backward, _: backward(evaluate(game.task_loss(game.clean({}))))
+    return lambda game, backward, beside: method.step(game, backward, weight=weight, **beside)
 
 
 def term(criterion: Any) -> Play | None:
     """What is looked at by itself: SALT's leader-follower term, or SMART's proximal one."""
-    if criterion.interacts and criterion.plays(0):
-        weight, method = criterion.weight(0), criterion.method
-        return lambda game, backward: method.interaction(game, backward, weight=weight)
+    weight, method = criterion.weight(0), criterion.method
+    if isinstance(method, Interacts) and criterion.plays(0):
+        return lambda game, backward, _: method.interaction(game, backward, weight=weight)
     if isinstance(criterion, SMARTCriterion):
 
-        def proximal(game: FairseqGame, backward: OptimizerBackward) -> None:
-            backward(evaluate(Divergence(game.reference(), game.clean(), "symmetric-kl")))
+        def proximal(game: Game, backward: OptimizerBackward, beside: dict[str, Any]) -> None:
+            with torch.no_grad():
+                earlier = beside["reference"].clean({}).detached()
+            backward(evaluate(Divergence(earlier, game.clean({}), "symmetric-kl")))
 
         return proximal
     return None
@@ -182,8 +188,9 @@ def gradient(
         torch.manual_seed(1)
         backward = OptimizerBackward(Scaled(scale), ignore_grad=False)  # type: ignore[arg-type]
         amp = precision == "amp"
-        game = FairseqGame(model, sample, criterion, reference_model=reference, autocast=amp)
-        play(game, backward)
+        game = TranslationGame(model, sample, criterion.plain, autocast=amp)
+        beside = criterion.beside(sample, reference_model=reference, memory=None, autocast=amp)
+        play(game, backward, beside)
         found = torch.cat(
             [
                 (torch.zeros_like(p) if p.grad is None else p.grad).double().flatten().cpu()

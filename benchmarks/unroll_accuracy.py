@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.trained import backward, load, parser
-from fairseq_adv.games.fairseq_game import FairseqGame
+from fairseq_adv.games.translation import TranslationGame
 
 RADII = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1)
 
@@ -31,7 +31,7 @@ def main() -> None:
     def gradient(method: Any, sample: dict[str, Any]) -> torch.Tensor:
         trained.model.zero_grad(set_to_none=True)
         torch.manual_seed(1)
-        game = FairseqGame(trained.model, sample, criterion)
+        game = TranslationGame(trained.model, sample, criterion.plain)
         method.interaction(game, backward, weight=1.0)
         found = (torch.zeros_like(p) if p.grad is None else p.grad for p in parameters)
         return torch.cat([g.flatten() for g in found])

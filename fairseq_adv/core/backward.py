@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 
+class Accumulate(Protocol):
+    """Runs backward and frees the graph, so that one graph at a time is alive."""
+
+    def __call__(self, loss: Tensor, leaves: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
+        """Add d loss / d theta to the parameters' gradients; return d loss / d leaf for each leaf.
+
+        What is returned is free of any loss scale that the optimizer works with.
+        """
+
+
 class Backward:
-    """`core.game.Accumulate` by `Tensor.backward`.
+    """`Accumulate` by `Tensor.backward`.
 
     A trainer that scales losses, so that small gradients survive in 16 bits, overrides `scaled`.
     """
@@ -23,7 +34,7 @@ class Backward:
         self.scaled(loss).backward()  # type: ignore[no-untyped-call]
 
     def __call__(self, loss: Tensor, leaves: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
-        """See `core.game.Accumulate`."""
+        """See `Accumulate`."""
         self.run(loss)
         gradients = []
         for leaf in leaves:

@@ -7,18 +7,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from fairseq_adv.core.follower import Follower
-from fairseq_adv.core.game import Delta
-from fairseq_adv.core.perturbation import norm_of
+from fairseq_adv.core.players.ball import Ball
+from fairseq_adv.core.sites import Delta, within_sentence
 
 
-def delta_norm(delta: Delta, follower: Follower) -> Tensor:
-    """Mean norm of the perturbations over sentences and sides; to be compared with epsilon.
+def delta_norm(delta: Delta, ball: Ball) -> Tensor:
+    """Mean norm of the perturbations over sentences and sites; to be compared with epsilon.
 
     In the ball's own norm, and of whole sentences if that is its scope. With the scope `token`, of
     each sentence's largest token.
     """
-    norms = [norm_of(d, follower.norm, follower.norm_scope).amax((1, 2)) for d in delta.values()]
+    norms = [ball.norm_of(d).amax(within_sentence(d)) for d in delta.values()]
     return torch.stack(norms).mean()
 
 

@@ -1,39 +1,32 @@
 """`--criterion adv`: the options of `core.methods.adv`."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
+from typing import Any
 
 from fairseq.criterions import register_criterion
 
 from fairseq_adv.core.methods.adv import Adv
+from fairseq_adv.core.players.start import AtRest
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.options import BallConfig, MasksConfig, follower
+from fairseq_adv.criterions.options import BALL, build, follower, options
 
-
-@dataclass
-class AdvConfig(MasksConfig, BallConfig):
-    """Options of adversarial training."""
-
-    epsilon: float = field(
-        default=0.3, metadata={"help": "length of the follower's one step, in embedding units"}
-    )
+_EPSILON = field(
+    default=0.3, metadata={"help": "length of the follower's one step, in embedding units"}
+)
+AdvConfig = options("AdvConfig", Adv, **{**BALL, "epsilon": _EPSILON}, dropout_masks="independent")
 
 
 @register_criterion("adv", dataclass=AdvConfig)
 class AdvCriterion(AdversarialCriterion):
     """Adversarial training."""
 
-    raises_task_loss = True
-
-    def setup_method(self, cfg: AdvConfig) -> None:
-        """See `AdversarialCriterion.setup_method`."""
-        self.follower = follower(
+    def build_method(self, cfg: Any) -> Adv:
+        """See `AdversarialCriterion.build_method`."""
+        one_step = follower(
             cfg,
-            init_std=0.0,
+            start=AtRest(),
             ascent_steps=1,
             ascent_step_size=cfg.epsilon,
             ascent_rule="normalized",
         )
-        self.method = Adv(
-            follower=self.follower,
-            dropout_masks=str(cfg.dropout_masks),  # type: ignore[arg-type]
-        )
+        return build(Adv, cfg, follower=one_step)

@@ -1,22 +1,35 @@
-"""The options that several methods share, and what they describe.
+"""The options of methods, made from the settings of `core`; and methods, made from options.
+
+A setting of `core` that says what it means is an option of that name, type and meaning; what a
+method consists of is gone through in depth. What there is beside it, when games are played and how,
+is written down here.
 
 fairseq reads the types of these dataclasses at run time: there is no `from __future__ import
 annotations` here, nor in the criterions.
 """
 
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
+from types import NoneType
+from typing import Any, Literal, Optional, TypeVar, get_args, get_origin, get_type_hints
 
 from fairseq.criterions.label_smoothed_cross_entropy import (
     LabelSmoothedCrossEntropyCriterionConfig,
 )
 from fairseq.dataclass import ChoiceEnum
+from omegaconf import II
 
-from fairseq_adv.core.adv_objective import ADV_OBJECTIVES, DROPOUT_MASKS, Regularisation
-from fairseq_adv.core.clean_branch import CLEAN_BRANCHES
-from fairseq_adv.core.divergence import KINDS
-from fairseq_adv.core.follower import PERTURB, RULES, Follower
-from fairseq_adv.core.perturbation import NORMS, SCOPES
+from fairseq_adv.core.players.follower import Follower
+from fairseq_adv.core.players.start import Gaussian, Start
 from fairseq_adv.criterions.unsupported import SurroundingsConfig
+from fairseq_adv.games.sites import SITES
+
+PERTURB: tuple[str, ...] = (*SITES, "both")
+"""Sites, and `both`: the words of source and target."""
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -72,124 +85,97 @@ class PerturbConfig(ScheduleConfig):
 
 
 @dataclass
-class BallConfig(PerturbConfig):
-    """Where a perturbation may lie. The defaults are the active preset: see the README."""
+class ReplayConfig(PerturbConfig):
+    """What a method that replays batches has to know of fairseq's other options."""
 
-    epsilon: float = field(
-        default=1.0,
-        metadata={"help": "radius of the ball that a perturbation stays in, in embedding units"},
-    )
-    norm: ChoiceEnum(NORMS) = field(  # type: ignore[valid-type]
-        default="l2", metadata={"help": "norm of the ball and of normalized ascent"}
-    )
-    norm_scope: ChoiceEnum(SCOPES) = field(  # type: ignore[valid-type]
-        default="sentence", metadata={"help": "take the norm over a whole sentence or each token"}
-    )
+    max_update: int = II("optimization.max_update")
+    train_subset: str = II("dataset.train_subset")
+    update_freq: Any = II("optimization.update_freq")  # noqa: RUF009  (a string)
 
 
-@dataclass
-class StepConfig(BallConfig):
-    """How the follower steps."""
-
-    ascent_step_size: float = field(
-        default=0.3,
-        metadata={
-            "help": "size eta of an ascent step: a length in embedding units for the rules "
-            "normalized, sign and adam; a multiplier of the gradient for sgd"
-        },
-    )
-    ascent_rule: ChoiceEnum(RULES) = field(  # type: ignore[valid-type]
-        default="normalized", metadata={"help": "how the follower steps along its gradient"}
-    )
+BALL: dict[str, Any] = {"epsilon": 1.0, "norm": "l2", "norm_scope": "sentence"}
+STEP: dict[str, Any] = {"ascent_step_size": 0.3, "ascent_rule": "normalized"}
+ASCENT: dict[str, Any] = {**BALL, **STEP, "init_std": 1e-3, "ascent_steps": 1}
+"""The active preset: see docs/presets.md."""
+COMPARED: dict[str, Any] = {
+    "dropout_masks": "independent",
+    "divergence": "symmetric-kl",
+    "clean_branch": "differentiated",
+}
 
 
-@dataclass
-class AscentConfig(StepConfig):
-    """Several steps from a random start."""
+def options(name: str, *parts: type, base: type = PerturbConfig, **defaults: Any) -> type[Any]:
+    """The dataclass of a criterion's options.
 
-    init_std: float = field(
-        default=1e-3,
-        metadata={"help": "standard deviation sigma of each component of the initial perturbation"},
-    )
-    ascent_steps: int = field(default=1, metadata={"help": "ascent steps K of the follower"})
-
-
-@dataclass
-class MasksConfig:
-    """Dropout in the passes of a game."""
-
-    dropout_masks: ChoiceEnum(DROPOUT_MASKS) = field(  # type: ignore[valid-type]
-        default="independent",
-        metadata={"help": "draw dropout masks for each pass, or share those of the clean pass"},
-    )
-
-
-@dataclass
-class RegularisationConfig(MasksConfig):
-    """How clean and perturbed predictions are compared."""
-
-    divergence: ChoiceEnum(KINDS) = field(  # type: ignore[valid-type]
-        default="symmetric-kl",
-        metadata={"help": "divergence between clean and perturbed predictions"},
-    )
-    clean_branch: ChoiceEnum(CLEAN_BRANCHES) = field(  # type: ignore[valid-type]
-        default="differentiated",
-        metadata={
-            "help": "let the divergence's gradient flow through both of its arguments, or take "
-            "the clean predictions as constants"
-        },
-    )
+    :param parts: dataclasses of `core` whose settings are options, if they have a default here.
+    :param base: options beside these.
+    :param defaults: by name; an option whose meaning differs is a `dataclasses.field`.
+    """
+    made: list[tuple[str, Any, Any]] = []
+    for setting, kind in _settings(parts):
+        if setting.name in defaults:
+            value = defaults.pop(setting.name)
+            if not isinstance(value, dataclasses.Field):
+                value = field(default=value, metadata=dict(setting.metadata))
+            made.append((setting.name, _option_type(kind), value))
+    inherited = {f.name: f.type for f in dataclasses.fields(base)}
+    for other, value in defaults.items():
+        made.append((other, inherited[other], value))
+    found = dataclasses.make_dataclass(name, made, bases=(base,))
+    found.__module__ = __name__
+    found.__doc__ = f"Options of --criterion {name.removesuffix('Config').lower()}."
+    return found
 
 
-@dataclass
-class AdvObjectiveConfig(RegularisationConfig):
-    """What the follower raises."""
-
-    adv_objective: ChoiceEnum(ADV_OBJECTIVES) = field(  # type: ignore[valid-type]
-        default="divergence",
-        metadata={
-            "help": "what the follower raises: the divergence from the clean predictions, beside "
-            "the clean loss, or the task loss of the perturbed words, in place of the clean one"
-        },
-    )
-
-
-def follower(
-    cfg: BallConfig,
-    *,
-    init_std: float | None,
-    ascent_steps: int,
-    ascent_step_size: float,
-    ascent_rule: str,
-) -> Follower:
-    """The follower of these options. Raises InvalidSetting."""
-    return Follower(
-        perturb=str(cfg.perturb),  # type: ignore[arg-type]
-        epsilon=cfg.epsilon,
-        norm=str(cfg.norm),  # type: ignore[arg-type]
-        norm_scope=str(cfg.norm_scope),  # type: ignore[arg-type]
-        init_std=init_std,
-        ascent_steps=ascent_steps,
-        ascent_step_size=ascent_step_size,
-        ascent_rule=str(ascent_rule),  # type: ignore[arg-type]
-    )
+def _settings(parts: tuple[type, ...]) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
+    """The settings of dataclasses and of those that they consist of, with their types."""
+    for part in parts:
+        kinds = get_type_hints(part)
+        for each in dataclasses.fields(part):
+            kind = kinds[each.name]
+            if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+                yield from _settings((kind,))
+            elif "help" in each.metadata:
+                yield each, kind
 
 
-def ascending_follower(cfg: AscentConfig) -> Follower:
-    """The follower of VAT, SALT and SMART. Raises InvalidSetting."""
-    return follower(
-        cfg,
-        init_std=cfg.init_std,
-        ascent_steps=cfg.ascent_steps,
-        ascent_step_size=cfg.ascent_step_size,
-        ascent_rule=str(cfg.ascent_rule),
-    )
+def _option_type(kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        return ChoiceEnum(get_args(kind))
+    if NoneType in get_args(kind):
+        return Optional[next(k for k in get_args(kind) if k is not NoneType)]  # noqa: UP045
+    return kind
 
 
-def regularisation(cfg: RegularisationConfig) -> Regularisation:
-    """The comparison that the options describe. Raises InvalidSetting."""
-    return Regularisation(
-        divergence=str(cfg.divergence),  # type: ignore[arg-type]
-        clean_branch=str(cfg.clean_branch),  # type: ignore[arg-type]
-        dropout_masks=str(cfg.dropout_masks),  # type: ignore[arg-type]
-    )
+def build(part: type[T], cfg: Any, **given: Any) -> T:
+    """A dataclass of `core` with the settings that the options have. Raises InvalidSetting.
+
+    :param given: settings that are no options, by name, at whatever depth.
+    """
+    kinds, found = get_type_hints(part), {}
+    for each in dataclasses.fields(part):  # type: ignore[arg-type]
+        kind = kinds[each.name]
+        if each.name in given:
+            found[each.name] = given[each.name]
+        elif dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            found[each.name] = build(kind, cfg, **given)
+        elif "help" in each.metadata:
+            value = getattr(cfg, each.name)
+            found[each.name] = str(value) if isinstance(value, Enum) else value
+    return part(**found)
+
+
+def sites(cfg: PerturbConfig) -> tuple[str, ...]:
+    """The names of the sites that are perturbed."""
+    perturb = str(cfg.perturb)
+    return ("source", "target") if perturb == "both" else (perturb,)
+
+
+def follower(cfg: Any, *, start: Start | None = None, **given: Any) -> Follower:
+    """The follower that the options describe. Raises InvalidSetting.
+
+    :param start: normally distributed, unless it is given.
+    :param given: see `build`.
+    """
+    start = build(Gaussian, cfg) if start is None else start
+    return build(Follower, cfg, sites=sites(cfg), start=start, **given)

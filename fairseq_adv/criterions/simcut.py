@@ -1,39 +1,29 @@
 """`--criterion simcut`: the options of `core.methods.simcut`."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
+from typing import Any
 
 from fairseq.criterions import register_criterion
-from fairseq.dataclass import ChoiceEnum
 
-from fairseq_adv.core.divergence import KINDS
 from fairseq_adv.core.methods.simcut import SimCut
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.options import PerturbConfig, RegularisationConfig, regularisation
+from fairseq_adv.criterions.options import COMPARED, build, options, sites
 
-
-@dataclass
-class SimCutConfig(RegularisationConfig, PerturbConfig):
-    """Options of SimCut."""
-
-    adv_weight: float = field(
+_MEANS: dict[str, Any] = {
+    "adv_weight": field(
         default=3.0, metadata={"help": "weight alpha of the divergence from clean to cut"}
-    )
-    cutoff_rate: float = field(
-        default=0.05, metadata={"help": "probability that a word's embedding is set to zero"}
-    )
-    divergence: ChoiceEnum(KINDS) = field(  # type: ignore[valid-type]
+    ),
+    "divergence": field(
         default="kl", metadata={"help": "divergence between clean and cut predictions"}
-    )
+    ),
+}
+SimCutConfig = options("SimCutConfig", SimCut, **{**COMPARED, **_MEANS}, cutoff_rate=0.05)
 
 
 @register_criterion("simcut", dataclass=SimCutConfig)
 class SimCutCriterion(AdversarialCriterion):
     """Whole-token cut-off as a regulariser."""
 
-    def setup_method(self, cfg: SimCutConfig) -> None:
-        """See `AdversarialCriterion.setup_method`."""
-        self.method = SimCut(
-            perturb=str(cfg.perturb),  # type: ignore[arg-type]
-            cutoff_rate=cfg.cutoff_rate,
-            regularisation=regularisation(cfg),
-        )
+    def build_method(self, cfg: Any) -> SimCut:
+        """See `AdversarialCriterion.build_method`."""
+        return build(SimCut, cfg, sites=sites(cfg))

@@ -1,29 +1,34 @@
 """`--criterion smart`: the options of `core.methods.smart`."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from fairseq.criterions import register_criterion
 from omegaconf import II
 
-from fairseq_adv.core.game import Method
 from fairseq_adv.core.methods.smart import SMART
+from fairseq_adv.core.players.start import Gaussian
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.options import AscentConfig, MasksConfig, ascending_follower
+from fairseq_adv.criterions.options import ASCENT, PerturbConfig, build, follower, options
 
 
 @dataclass
-class SMARTConfig(MasksConfig, AscentConfig):
-    """Options of SMART."""
+class AverageConfig(PerturbConfig):
+    """What SMART has to know of fairseq's average of earlier models."""
 
-    proximal_weight: float = field(
-        default=1.0,
-        metadata={
-            "help": "weight mu of the divergence from the average of earlier models that "
-            "--store-ema keeps; 0: none"
-        },
-    )
     store_ema: bool = II("ema.store_ema")
     ema_fp32: bool = II("ema.ema_fp32")
+
+
+SMARTConfig = options(
+    "SMARTConfig",
+    SMART,
+    Gaussian,
+    base=AverageConfig,
+    **ASCENT,
+    dropout_masks="independent",
+    proximal_weight=1.0,
+)
 
 
 @register_criterion("smart", dataclass=SMARTConfig)
@@ -31,30 +36,32 @@ class SMARTCriterion(AdversarialCriterion):
     """Smoothness-inducing regularisation with a proximal term."""
 
     method: SMART
-    ascends_apart = True
 
     def plays(self, update_num: int) -> bool:
         """See `AdversarialCriterion.plays`: the proximal term has a weight of its own."""
         weights = self.cfg.adv_weight + self.cfg.proximal_weight
-        return self.schedule(update_num) * weights > 0
+        return bool(self.schedule.factor(update_num) * weights > 0)
+
+    def method_in(self, update_num: int) -> SMART:
+        """See `AdversarialCriterion.method_in`: both terms follow the same schedule."""
+        factor = self.schedule.factor(update_num)
+        return replace(self.method, proximal_weight=factor * self.cfg.proximal_weight)
+
+    def beside(self, sample: dict[str, Any], **known: Any) -> dict[str, Any]:
+        """See `AdversarialCriterion.beside`: the same batch, and the average of earlier models."""
+        average = known["reference_model"]
+        if average is None or self.cfg.proximal_weight == 0:
+            return {}
+        game = self.task.game(average.eval(), sample, self.plain, autocast=known["autocast"])
+        return {"reference": game}
 
     def _gauges(self, gauged: bool) -> tuple[str, ...]:
         """See `AdversarialCriterion`."""
         return (*super()._gauges(gauged), "proximal_loss")
 
-    def method_in(self, update_num: int) -> Method:
-        """See `AdversarialCriterion.method_in`: both terms follow the same schedule."""
-        factor = self.schedule(update_num)
-        return replace(self.method, proximal_weight=factor * self.cfg.proximal_weight)
-
-    def setup_method(self, cfg: SMARTConfig) -> None:
-        """See `AdversarialCriterion.setup_method`."""
-        self.follower = ascending_follower(cfg)
-        self.method = SMART(
-            follower=self.follower,
-            dropout_masks=str(cfg.dropout_masks),  # type: ignore[arg-type]
-            proximal_weight=cfg.proximal_weight,
-        )
+    def build_method(self, cfg: Any) -> SMART:
+        """See `AdversarialCriterion.build_method`."""
+        method = build(SMART, cfg, follower=follower(cfg))
         if cfg.proximal_weight > 0 and not cfg.store_ema:
             raise SystemExit(
                 f"fairseq_adv: --proximal-weight {cfg.proximal_weight} compares with an average of "
@@ -67,3 +74,4 @@ class SMARTCriterion(AdversarialCriterion):
                 "in 16 bits does not follow the model, whose steps are below its rounding: add "
                 "--ema-fp32"
             )
+        return method

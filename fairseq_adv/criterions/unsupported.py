@@ -14,6 +14,9 @@ from fairseq.modules import FairseqDropout, LayerDropModuleList
 from omegaconf import II
 from torch import nn
 
+from fairseq_adv.core.method import Method
+from fairseq_adv.core.players.start import AtRest, Gaussian
+
 
 @dataclass
 class SurroundingsConfig(FairseqDataclass):
@@ -93,28 +96,29 @@ LEAST_START_IN_FLOAT32 = 1e-4
 """The same in float32, measured alike: 0.2 % off from 1e-4 (at worst 3 %), 5 % from 1e-5 (35 %)."""
 
 
-def refuse_16_bits(cfg: Any) -> None:
+def refuse_16_bits(method: Method, cfg: Any) -> None:
     """Refuse what 16 bits do not resolve.
 
     :param cfg: the criterion's options.
     """
     used = _16_bits(cfg)
-    if used and str(getattr(cfg, "unroll_method", "exact")) != "exact" and cfg.unroll_steps != 0:
+    if used and method.takes_differences:
         raise SystemExit(
             f"fairseq_adv: --unroll-method {cfg.unroll_method} with {used}: it takes a "
             "difference of gradients that 16 bits do not resolve: use --unroll-method exact"
         )
 
 
-def refuse_equal_passes(criterion: Any, model: nn.Module) -> None:
+def refuse_equal_passes(method: Method, cfg: Any, model: nn.Module) -> None:
     """Refuse a game in which both passes are the same, to the bit or to rounding.
 
     A divergence begins at 0 there, and so does its gradient: a follower that starts at rest stays
     there, or climbs along rounding noise.
 
-    :param criterion: one of the methods'.
+    :param cfg: the criterion's options.
     """
-    cfg = criterion.cfg
+    if cfg.adv_weight == 0:
+        return
     if str(getattr(cfg, "dropout_masks", "independent")) == "shared":
         why, cure = "the same dropout in both passes", "--dropout-masks independent"
     elif not _drops_out(model):
@@ -122,25 +126,25 @@ def refuse_equal_passes(criterion: Any, model: nn.Module) -> None:
     else:
         return
     beginning = f"fairseq_adv: --criterion {cfg._name}"
-    if criterion.follower is None:
+    if method.follower is None:
         if getattr(cfg, "cutoff_rate", 0) == 0:
             cut = f" and --cutoff-rate {cfg.cutoff_rate}" if hasattr(cfg, "cutoff_rate") else ""
             raise SystemExit(
                 f"{beginning} with {why}{cut}: its two passes are one and the same: use {cure}"
             )
         return
-    if criterion.raises_task_loss:
+    if method.raises == "task-loss":
         return
     used = _16_bits(cfg)
     least = LEAST_START if used else LEAST_START_IN_FLOAT32
-    start = criterion.follower.init_std
-    if hasattr(cfg, "init_std") and start < least:
+    start = method.follower.start
+    if isinstance(start, Gaussian) and start.init_std < least:
         raise SystemExit(
-            f"{beginning} --init-std {start} with {why}: a divergence begins at 0, and where it "
-            f"rises is lost in the rounding of {used or 'float32'}: use --init-std {least} or "
-            f"more, or {cure}"
+            f"{beginning} --init-std {start.init_std} with {why}: a divergence begins at 0, and "
+            f"where it rises is lost in the rounding of {used or 'float32'}: use --init-std {least}"
+            f" or more, or {cure}"
         )
-    if start == 0:
+    if isinstance(start, AtRest):
         raise SystemExit(
             f"{beginning} --adv-objective {cfg.adv_objective} with {why}: a divergence begins at "
             f"0, and a perturbation that does so as well stays there: use --adv-objective "

@@ -11,11 +11,12 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from fairseq.modules import FairseqDropout
 from torch import Tensor
+
+from fairseq_adv.replaced import replaced
 
 _STEPS = 2**16
 
@@ -73,5 +74,5 @@ def fast_dropout() -> Iterator[None]:
             return fairseq_s(module, x, inplace)
         return _Kept.apply(x, draw_mask(x.shape, module.p), module.p)
 
-    with patch.object(FairseqDropout, "forward", forward):
+    with replaced(FairseqDropout, "forward", forward):
         yield

@@ -12,12 +12,13 @@ stays fairseq's own.
 from __future__ import annotations
 
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from fairseq.models import BaseFairseqModel, fconv
 from torch import Tensor
 from torch.func import functional_call
+
+from fairseq_adv.replaced import replaced
 
 
 class _Scaled(torch.autograd.Function):
@@ -52,5 +53,5 @@ def with_true_gradients(model: BaseFairseqModel, net_input: dict[str, Tensor]) -
     scaled = {
         name: _Scaled.apply(p, scale) for name, p in model.named_parameters() if id(p) in layers
     }
-    with patch.object(fconv, "GradMultiply", _Unscaled):
+    with replaced(fconv, "GradMultiply", _Unscaled):
         return functional_call(model, scaled, (), net_input)[0]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairseq_adv.core.game import Peak
+from fairseq_adv.core.method import Peak
 
 LEAST_PART = 400
 """Target tokens: with fewer, passes over parts take longer than one over the whole."""

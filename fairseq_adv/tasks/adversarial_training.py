@@ -9,6 +9,8 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from fairseq.criterions import FairseqCriterion
+from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.distributed import (
     DistributedTimeoutWrapper,
     LegacyDistributedDataParallel,
@@ -24,17 +26,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fairseq_adv.core.backward import Backward
 from fairseq_adv.core.gauges import PartOfGradient
+from fairseq_adv.core.method import Interacts
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.freeat import FreeATConfig, FreeATCriterion
+from fairseq_adv.criterions.measures import are_of_games
+from fairseq_adv.games.translation import TranslationGame
 from fairseq_adv.trainer import vocabulary
+from fairseq_adv.trainer.hooks import Stop, UpdateSkipped
 from fairseq_adv.trainer.interruption import Interruption
 from fairseq_adv.trainer.nonfinite import SkippedUpdates
 from fairseq_adv.trainer.replay import Memory, ReplayedBatches
-from fairseq_adv.trainer.trainer_hooks import Stop, UpdateSkipped
 
 
 class OptimizerBackward(Backward):
-    """`core.game.Accumulate` over a fairseq optimizer.
+    """`core.backward.Accumulate` over a fairseq optimizer.
 
     :param ignore_grad: the batch is a stand-in of a worker that has run out of data: go through
         the same motions, and leave zeros.
@@ -65,18 +69,42 @@ class AdversarialTraining:
     skipped: SkippedUpdates | None = None
     """Updates without a finite gradient, where the criterion is one of fairseq_adv."""
     stop: Stop | None = None
-    """Why the training is to end before its time: see `trainer_hooks`."""
+    """Why the training is to end before its time: see `trainer.hooks`."""
     _interruption: Interruption | None = None
     _interaction: PartOfGradient | None = None
     """The leader-follower term of the running update, where it is measured."""
     _model: Any = None
-    _replayed: FreeATConfig
+    _replayed: Any
+    """The criterion's options, where it replays."""
     _memories: list[dict[str, Any]]
 
     def build_model(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
         """fairseq's; the criterion, which is built next, looks at the model."""
         self._model = super().build_model(cfg, *args, **kwargs)  # type: ignore[misc]
         return self._model
+
+    def plain_criterion(self, cfg: Any) -> FairseqCriterion:
+        """The criterion of plain updates and of validation, of a criterion's options."""
+        return LabelSmoothedCrossEntropyCriterion(
+            self,
+            cfg.sentence_avg,
+            cfg.label_smoothing,
+            cfg.ignore_prefix_size,
+            cfg.report_accuracy,
+        )
+
+    def game(
+        self, model: Any, sample: dict[str, Any], plain: Any, *, autocast: bool
+    ) -> TranslationGame:
+        """The game on a batch.
+
+        :param plain: what `plain_criterion` gave.
+        """
+        return TranslationGame(model, sample, plain, autocast=autocast)
+
+    def check_model(self, model: Any, sites: tuple[str, ...]) -> None:
+        """Raise UnsupportedModel if games at these sites cannot be played on a model."""
+        TranslationGame.check(model, sites)
 
     def build_criterion(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
         """fairseq's, after a check that the processes of a distributed run know of each other.
@@ -98,9 +126,9 @@ class AdversarialTraining:
                 criterion.check_model(self._model)
             limit = criterion.cfg.max_skipped_updates
             self.skipped = SkippedUpdates(criterion.cfg._name, limit)
-        if isinstance(criterion, FreeATCriterion):
-            self.memory = Memory(criterion.cfg.replays)
-            self._replayed = criterion.cfg
+            if criterion.method.replays > 1:
+                self.memory = Memory(criterion.method.replays)
+                self._replayed = criterion.cfg
         return criterion
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
@@ -202,6 +230,8 @@ class AdversarialTraining:
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         """fairseq's; and the workers learn whether one of them wants to stop."""
+        if isinstance(criterion, AdversarialCriterion) and not are_of_games(logging_outputs):
+            criterion = criterion.plain  # validation, and plain updates
         super().reduce_metrics(logging_outputs, criterion)  # type: ignore[misc]
         if self._interruption is not None:
             self._interruption.count(sum(log.get("interrupted", 0) for log in logging_outputs))
@@ -213,7 +243,7 @@ class AdversarialTraining:
         return self.skipped is not None
 
     def begin_update(self) -> None:
-        """See `trainer_hooks`."""
+        """See `trainer.hooks`."""
         self._interaction = None
         if self.skipped is not None:
             self.skipped.begin_update()
@@ -221,7 +251,7 @@ class AdversarialTraining:
             self.memory.begin_update()
 
     def gradient_known(self, trainer: Any, sample_size: Any, norm: Tensor) -> None:
-        """See `trainer_hooks`: the leader-follower term's share of it is logged, if it is measured.
+        """See `trainer.hooks`: the leader-follower term's share of it is logged, if it is measured.
 
         It is that of the update as a whole, like the norm: of all its batches, on all workers.
         """
@@ -243,7 +273,9 @@ class AdversarialTraining:
 
         Also on a worker that has had no batch for it: all of them add theirs up.
         """
-        if not isinstance(criterion, AdversarialCriterion) or not criterion.interacts:
+        if not isinstance(criterion, AdversarialCriterion):
+            return None
+        if not isinstance(criterion.method, Interacts):
             return None
         if self._interaction is None and criterion.gauged(update_num):
             trained = [p for p in model.parameters() if p.requires_grad]
@@ -251,7 +283,7 @@ class AdversarialTraining:
         return self._interaction
 
     def end_update(self) -> None:
-        """See `trainer_hooks`."""
+        """See `trainer.hooks`."""
         if self.skipped is not None:
             self.skipped.end_update()
             if self.skipped.total:
@@ -260,7 +292,7 @@ class AdversarialTraining:
             self.memory.end_update()
 
     def update_skipped(self, update: int, why: UpdateSkipped) -> None:
-        """See `trainer_hooks`."""
+        """See `trainer.hooks`."""
         assert self.skipped is not None, "no other criterion skips"
         self.stop = self.stop or self.skipped.skip(update, why, is_master=_rank() == 0)
         if self.memory is not None:

@@ -22,7 +22,7 @@ import torch
 from fairseq.models import distributed_fairseq_model
 from torch.utils.data._utils import signal_handling
 
-from fairseq_adv.trainer.trainer_hooks import Stop
+from fairseq_adv.trainer.hooks import Stop
 
 _SAME = {signal.SIGINT: 2.0, signal.SIGTERM: 10.0}
 """Seconds within which a signal that follows another is the same request: launchers pass on what

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fairseq_adv.trainer.trainer_hooks import Stop, UpdateSkipped
+from fairseq_adv.trainer.hooks import Stop, UpdateSkipped
 
 logger = logging.getLogger(__name__)
 

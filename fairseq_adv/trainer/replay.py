@@ -14,7 +14,7 @@ from typing import Any
 from fairseq.data.iterators import EpochBatchIterator
 from torch import Tensor
 
-from fairseq_adv.core.game import Delta
+from fairseq_adv.core.sites import Delta
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +96,10 @@ class Memory:
         key = _key(_ids(sample), self._moved)
         self._moved[key] = {side: d.detach() for side, d in delta.items()}
 
+    def of(self, sample: dict[str, Any]) -> Remembered:
+        """What one batch carries on."""
+        return Remembered(self, sample)
+
     def begin_update(self) -> None:
         """Forget what an update that was broken off would have remembered."""
         self._moved.clear()
@@ -132,6 +136,21 @@ class Memory:
         self._waiting = {}
         for ids, played, delta in state["waiting"]:
             self._waiting[_key(tuple(ids), self._waiting)] = (played, delta)
+
+
+class Remembered:
+    """`core.methods.freeat.Memory` of one batch."""
+
+    def __init__(self, memory: Memory, sample: dict[str, Any]) -> None:
+        self._memory, self._sample = memory, sample
+
+    def recall(self) -> Delta | None:
+        """See there."""
+        return self._memory.recall(self._sample)
+
+    def remember(self, delta: Delta) -> None:
+        """See there."""
+        self._memory.remember(self._sample, delta)
 
 
 _Key = tuple[tuple[int, ...], int]

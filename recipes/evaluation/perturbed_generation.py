@@ -58,7 +58,7 @@ def perturbed_translations(
 
     from fairseq.dataclass.configs import GenerationConfig
 
-    from fairseq_adv.games.embedding_hooks import UnsupportedModel
+    from fairseq_adv.games.sites import UnsupportedModel
 
     search = GenerationConfig(
         beam=beam, nbest=beam, unnormalized=True, max_len_a=MAX_LEN_A, max_len_b=MAX_LEN_B
@@ -87,17 +87,17 @@ def _encode(
     """Return the encoder's output for perturbed words; the norm of each sentence's clean ones."""
     import torch
 
-    from fairseq_adv.games.embedding_hooks import looked_up, perturbed_embeddings
+    from fairseq_adv.core.sites import Add
+    from fairseq_adv.games.sites.embeddings import SourceEmbeddings
 
-    words = sample["net_input"]
-    source = (words["src_tokens"], words["src_lengths"])
-    tokens, embeddings = looked_up(
-        model, {"source": source, "target": (words["prev_output_tokens"],)}
-    )["source"]
-    is_word = tokens.ne(model.encoder.embed_tokens.padding_idx)
+    SourceEmbeddings.check(model)
+    site = SourceEmbeddings(model, sample)
+    _, embeddings = site.looked_up
+    is_word = site.mask.squeeze(-1)
     delta = perturbation(
         sample["id"].tolist(), is_word.cpu(), embeddings.size(-1), radius, seed
     ).to(embeddings.device)
-    norms = (embeddings * is_word.unsqueeze(-1)).norm(dim=(1, 2)).tolist()
-    with torch.no_grad(), perturbed_embeddings(model, {"source": delta}):
-        return model.encoder(*source), norms
+    norms = (embeddings * site.mask).norm(dim=(1, 2)).tolist()
+    words = sample["net_input"]
+    with torch.no_grad(), site.apply(Add(delta)):
+        return model.encoder(words["src_tokens"], words["src_lengths"]), norms

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fairseq_adv.core.follower import Follower
+from fairseq_adv.core.players.follower import Follower
 from tests.methods.method_table import Match, Row
 from tests.support import tiny
 from tests.support.gradients import directional_derivative, directions

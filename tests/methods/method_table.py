@@ -13,11 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from fairseq_adv.core.follower import sides_of
-from fairseq_adv.core.game import Side, Step
-from fairseq_adv.core.perturbation import WordPlace
+from fairseq_adv.core.method import Step
+from fairseq_adv.core.methods.simcut import WordPlace
+from fairseq_adv.core.players.start import Gaussian, Uniform
 from fairseq_adv.core.random_state import RandomState
-from fairseq_adv.games.fairseq_game import FairseqGame
+from fairseq_adv.core.sites import Delta, Site
+from fairseq_adv.criterions.options import sites
+from fairseq_adv.games.translation import TranslationGame
 from tests.methods import naive
 from tests.support import tiny
 
@@ -105,20 +107,25 @@ def noise_by_position(monkeypatch: pytest.MonkeyPatch) -> None:
 def place_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """See the fixture."""
 
-    def start(zero: Tensor, non_pad: Tensor, scale: float, *ball: Any) -> Tensor:
-        size = 0.05 if ball else scale
-        noise = NOISE[non_pad.cumsum(1), : zero.size(2)]
-        return (noise * size * non_pad.unsqueeze(-1)).to(zero.dtype)
+    def draw(start: Gaussian | Uniform, site: Site) -> Tensor:
+        size = start.init_std if isinstance(start, Gaussian) else 0.05
+        return (by_position(site) * size).to(site.zero.dtype)
 
-    def kept(non_pad: Tensor, rate: float, spared: WordPlace) -> Tensor:
-        number = non_pad.cumsum(1)
+    def kept(mask: Tensor, rate: float, spared: WordPlace) -> Tensor:
+        number = mask.cumsum(1)
         spare = number == (1 if spared == "first" else number[:, -1:])
         uniform = NOISE[number, 0].abs() % 1
-        return (uniform >= rate) | spare | ~non_pad
+        return (uniform >= rate) | spare | ~mask
 
-    monkeypatch.setattr("fairseq_adv.core.follower.gaussian", start)
-    monkeypatch.setattr("fairseq_adv.core.follower.uniform", start)
+    monkeypatch.setattr(Gaussian, "draw", draw)
+    monkeypatch.setattr(Uniform, "draw", draw)
     monkeypatch.setattr("fairseq_adv.core.methods.simcut.kept_words", kept)
+
+
+def by_position(site: Site, shift: int = 0) -> Tensor:
+    """Noise that depends on a word's position in its sentence only: B x T x C, in float64."""
+    places = site.mask.squeeze(-1).cumsum(1) + shift
+    return NOISE[places, : site.zero.size(2)] * site.mask
 
 
 class Masks:
@@ -135,22 +142,31 @@ class Masks:
 
 
 class Waiting:
-    """A memory as of a batch that was played before: small perturbations wait in it."""
+    """A memory as of batches that were played before: small perturbations wait in it."""
 
-    def __init__(self, game: FairseqGame, perturb: str) -> None:
-        self.game = game
-        self.sides: tuple[Side, ...] = sides_of(perturb)  # type: ignore[arg-type]
+    def __init__(self, match: Match, dtype: torch.dtype = torch.float64) -> None:
+        self.match = match
+        self.dtype = dtype
 
-    def recall(self, sample: dict[str, Any]) -> dict[Side, Tensor]:
+    def of(self, sample: dict[str, Any]) -> WaitingForOne:
+        game = TranslationGame(self.match.model, sample, self.match.criterion.plain)
         found = {}
-        for side in self.sides:
-            non_pad = self.game.non_pad(side)
-            places = non_pad.cumsum(1) + (20 if side == "source" else 0)
-            noise = NOISE[places, : self.game.zero_delta(side).size(2)]
-            found[side] = 0.02 * noise * non_pad.unsqueeze(-1)
-        return found
+        for name in sites(self.match.criterion.cfg):
+            shift = 20 if name == "source" else 0
+            found[name] = (0.02 * by_position(game.sites[name], shift)).to(self.dtype)
+        return WaitingForOne(found)
 
-    def remember(self, sample: dict[str, Any], delta: dict[Side, Tensor]) -> None:
+
+@dataclass(frozen=True)
+class WaitingForOne:
+    """The perturbation of one batch, which stays as it is."""
+
+    delta: Delta
+
+    def recall(self) -> Delta:
+        return self.delta
+
+    def remember(self, delta: Delta) -> None:
         pass
 
 
@@ -172,6 +188,7 @@ class Match:
         with torch.no_grad():
             for parameter in self.reference.parameters():
                 parameter *= 0.9
+        self.memory = Waiting(self) if row.criterion == "freeat" else None
 
     @property
     def weight(self) -> float:
@@ -181,16 +198,14 @@ class Match:
         """One game from a known random state. The gradient is in `gradient`, the game in `game`."""
         self.model.zero_grad(set_to_none=True)
         torch.manual_seed(CLEAN_SEED)
-        self.game = FairseqGame(
-            self.model, sample, self.criterion, reference_model=self.reference, memory=memory
-        )
-        if memory is None and self.row.criterion == "freeat":
-            perturb = str(self.criterion.cfg.perturb)
-            self.game.memory = Waiting(self.game, perturb)  # type: ignore[assignment]
+        self.game = TranslationGame(self.model, sample, self.criterion.plain)
         step = self.criterion.method.step(
-            self.game, tiny.accumulate, weight=self.weight, gauges=gauges
+            self.game,
+            tiny.accumulate,
+            weight=self.weight,
+            gauges=gauges,
+            **self.beside(sample, self.memory if memory is None else memory),
         )
-        step.finish(tiny.accumulate)
         if memory is not None:
             memory.end_update()
         self.gradient = [
@@ -198,6 +213,12 @@ class Match:
             for p in self.model.parameters()
         ]
         return step
+
+    def beside(self, sample: dict[str, Any], memory: Any, autocast: bool = False) -> dict[str, Any]:
+        """What the method asks for beside the game."""
+        return self.criterion.beside(
+            sample, reference_model=self.reference, memory=memory, autocast=autocast
+        )
 
 
 CLEAN_SEED = 7

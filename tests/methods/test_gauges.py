@@ -14,8 +14,11 @@ from torch import Tensor
 from fairseq_adv.core.gauges import PartOfGradient, delta_norm
 from fairseq_adv.core.methods.simcut import SimCut
 from fairseq_adv.core.methods.vat import VAT
+from fairseq_adv.core.players.ball import Ball
+from fairseq_adv.core.sites import Add, Keep
+from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.games.dropout import fast_dropout
-from fairseq_adv.games.fairseq_game import FairseqGame
+from fairseq_adv.games.translation import TranslationGame
 from tests.methods import naive
 from tests.methods.derivative import takes
 from tests.methods.method_table import (  # noqa: F401  (a fixture)
@@ -56,7 +59,7 @@ class Seen:
         self.seed = CLEAN_SEED
         self.delta: dict[str, Tensor] = {}
         self.keep: dict[str, Tensor] = {}
-        draw, perturbed, cut = self.masks._draw, FairseqGame.perturbed, FairseqGame.cut
+        draw, perturbed = self.masks._draw, TranslationGame.perturbed
         seeds: dict[int, int] = {}
 
         def drawing() -> Any:
@@ -66,21 +69,17 @@ class Seen:
             self.drawn += 1
             return state
 
-        def perturbing(game: Any, delta: Any, masks: Any) -> Any:
-            if delta or not self.delta:  # else it is the pass at rest, for the gain
-                self.delta = {side: d.detach() for side, d in delta.items()}
+        def perturbing(game: Any, edits: Any, masks: Any) -> Any:
+            if edits or not (self.delta or self.keep):  # else it is the pass at rest, for the gain
+                pairs = edits.items()
+                self.delta = {s: e.values.detach() for s, e in pairs if isinstance(e, Add)}
+                self.keep = {s: e.where.squeeze(-1) for s, e in pairs if isinstance(e, Keep)}
                 self.seed = seeds.get(id(masks), CLEAN_SEED)
-            return perturbed(game, delta, masks)
-
-        def cutting(game: Any, keep: Any, masks: Any) -> Any:
-            if keep:
-                self.keep, self.seed = dict(keep), seeds.get(id(masks), CLEAN_SEED)
-            return cut(game, keep, masks)
+            return perturbed(game, edits, masks)
 
         self.states: list[Any] = []
         monkeypatch.setattr("fairseq_adv.core.random_state.RandomState.draw", drawing)
-        monkeypatch.setattr(FairseqGame, "perturbed", perturbing)
-        monkeypatch.setattr(FairseqGame, "cut", cutting)
+        monkeypatch.setattr(TranslationGame, "perturbed", perturbing)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +159,6 @@ def test_the_log_has_them_per_token_and_without_weights(
     steps, logs = [], []
     for sample in samples:
         steps.append(match.play(sample, gauges=True))
-        memory = match.game.memory
         torch.manual_seed(CLEAN_SEED)
         match.model.zero_grad(set_to_none=True)
         *_, log = match.criterion.play(
@@ -169,7 +167,7 @@ def test_the_log_has_them_per_token_and_without_weights(
             match.criterion.cfg.gauge_interval * row.options.get("replays", 1),
             tiny.accumulate,
             reference_model=match.reference,
-            memory=memory,
+            memory=match.memory,  # type: ignore[arg-type]
             replay=row.options.get("replays", 1) - 1,
         )
         logs.append(log)
@@ -192,7 +190,8 @@ def test_the_log_has_them_per_token_and_without_weights(
     assert found["nll_loss"] == pytest.approx(bits(nll), abs=1e-3)
     if row.ball:
         weighted = [
-            delta_norm(step.delta, match.criterion.follower) * sample["nsentences"]
+            delta_norm(step.delta, match.criterion.method.follower.ball)  # type: ignore[union-attr]
+            * sample["nsentences"]
             for step, sample in zip(steps, samples, strict=True)
         ]
         assert found["delta_norm"] == pytest.approx(float(sum(weighted)) / 4, abs=2e-6)
@@ -231,6 +230,29 @@ def test_the_first_replay_of_freeat_is_plain_and_logged_as_such() -> None:
         gauged = [False, False, True] * 2
         expected = [a or b for a, b in zip(plain, gauged, strict=True)]
         assert ["nll_loss" in line for line in lines] == expected
+
+
+@pytest.mark.parametrize("name", ["freeat-task-loss", "freeat-divergence"])
+def test_after_a_skipped_update_freeat_s_gauges_are_those_of_the_last_replay(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A skipped replay is one, though the trainer does not count the update."""
+    row = row_named(name)
+    made = trainer(row, tiny.transformer(dropout=0.1).double(), "--gauge-interval=1")
+    play, played = AdversarialCriterion.play, 0
+
+    def spoilt(criterion: Any, model: Any, *more: Any, **named: Any) -> Any:
+        nonlocal played
+        found = play(criterion, model, *more, **named)
+        if played == 1:  # the second replay of the first group
+            next(iter(model.parameters())).grad[0, 0] = math.nan
+        played += 1
+        return found
+
+    monkeypatch.setattr(AdversarialCriterion, "play", spoilt)
+    lines = [update(made, [tiny.batch()]) for _ in range(6)]
+    assert made.get_num_updates() == 5
+    assert ["adv_gain" in line for line in lines] == [False, False, True] * 2
 
 
 def row_named(name: str) -> Row:
@@ -362,12 +384,13 @@ def test_delta_norm_is_comparable_with_epsilon() -> None:
     delta = {"source": torch.zeros(2, 2, 2), "target": torch.zeros(2, 1, 2)}
     delta["source"][0] = torch.tensor([[3.0, 4.0], [0.0, 12.0]])  # 13; tokens of 5 and 12
     delta["target"][1, 0, 0] = -7.0
-    follower = tiny.criterion(norm_scope="sentence").follower
-    assert float(delta_norm(delta, follower)) == (13 + 0 + 0 + 7) / 4  # type: ignore[arg-type]
-    follower = tiny.criterion(norm_scope="token").follower
-    assert float(delta_norm(delta, follower)) == (12 + 0 + 0 + 7) / 4  # type: ignore[arg-type]
-    follower = tiny.criterion(norm="linf").follower
-    assert float(delta_norm(delta, follower)) == (12 + 0 + 0 + 7) / 4  # type: ignore[arg-type]
+    for norm, scope, largest in (
+        ("l2", "sentence", 13),
+        ("l2", "token", 12),
+        ("linf", "token", 12),
+    ):
+        ball = Ball(epsilon=1.0, norm=norm, norm_scope=scope)  # type: ignore[arg-type]
+        assert float(delta_norm(delta, ball)) == (largest + 0 + 0 + 7) / 4
 
 
 def test_simcut_gains_from_what_is_cut() -> None:

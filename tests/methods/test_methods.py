@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fairseq_adv.core.follower import Follower
-from fairseq_adv.core.perturbation import norm_of
+from fairseq_adv.core.players.follower import Follower
+from fairseq_adv.core.players.start import Uniform
 from fairseq_adv.games.dropout import fast_dropout
-from fairseq_adv.games.fairseq_game import FairseqGame
+from fairseq_adv.games.sites.embeddings import Embeddings
+from fairseq_adv.games.translation import TranslationGame
 from fairseq_adv.trainer.replay import Memory
 from tests.methods import naive
 from tests.methods.derivative import check_derivative, differentiated, takes
@@ -145,19 +146,20 @@ def check_algorithm(
     match = Match(row, dropout=0.2, **options)
     sample = tiny.batch([((5, 4), (3, 6))[sentence]], seed=3 + sentence)
     cfg = match.criterion.cfg
-    game = FairseqGame(match.model, sample, match.criterion)
+    game = TranslationGame(match.model, sample, match.criterion.plain)
     ball = {"epsilon", "ascent_step_size"} & set(row.options)
     noise = {}
     for side in ("source", "target"):
-        zero, non_pad = game.zero_delta(side), game.non_pad(side)  # type: ignore[arg-type]
         if row.ball:
-            noise[side] = start_of(match, zero, non_pad)
+            assert match.criterion.method.follower is not None
+            noise[side] = match.criterion.method.follower.start.draw(game.sites[side])
     keep = {}
     if row.criterion == "simcut":
         from fairseq_adv.core.methods import simcut
 
         for side, spared in (("source", "last"), ("target", "first")):
-            keep[side] = simcut.kept_words(game.non_pad(side), cfg.cutoff_rate, spared)  # type: ignore[arg-type]
+            mask = game.sites[side].mask
+            keep[side] = simcut.kept_words(mask, cfg.cutoff_rate, spared).squeeze(-1)  # type: ignore[arg-type]
         assert not all(k.all() for k in keep.values())
     replays = row.options.get("replays", 1)
     setup = naive.Settings(
@@ -203,17 +205,6 @@ def check_algorithm(
     assert distance(match.gradient, gradient) < 1e-9
 
 
-def start_of(match: Match, zero: Tensor, non_pad: Tensor) -> Tensor:
-    """The random start that the fixture draws."""
-    from fairseq_adv.core import follower
-
-    assert match.criterion.follower is not None
-    std = match.criterion.follower.init_std
-    if std is None:
-        return follower.uniform(zero, non_pad, 1.0, "l2", "sentence")
-    return follower.gaussian(zero, non_pad, std)
-
-
 @every_method
 @every_model
 def test_padding_changes_nothing(row: Row, model: str, noise_by_position: None) -> None:
@@ -229,10 +220,10 @@ def test_padding_changes_nothing(row: Row, model: str, noise_by_position: None) 
         objective += alone.objective
         total = [t + g for t, g in zip(total, match.gradient, strict=True)]
         for side, delta in step.delta.items():
-            words = delta[i][game.non_pad(side)[i]]
+            words = delta[i][game.sites[side].mask[i].squeeze(-1)]
             torch.testing.assert_close(alone.delta[side][0], words, rtol=1e-9, atol=1e-12)
     for side, delta in step.delta.items():
-        assert not delta[~game.non_pad(side)].any(), "padding was perturbed"
+        assert not (delta * ~game.sites[side].mask).any(), "padding was perturbed"
     torch.testing.assert_close(objective, step.objective)
     assert distance(total, together) < 1e-9
 
@@ -323,7 +314,7 @@ def test_freelb_of_one_step_from_zero_is_one_adversarial_step(
     With a second pass, the average is that of Adv's two terms.
     """
     sample = tiny.batch()
-    monkeypatch.setattr("fairseq_adv.core.follower.uniform", lambda zero, *_: zero)
+    monkeypatch.setattr(Uniform, "draw", lambda start, site: site.zero)
     step_size = 0.3
     row = row_named("freelb-task-loss")
     options = {"adv_weight": 1.0, "ascent_step_size": step_size}
@@ -374,20 +365,18 @@ def test_one_sided_perturbation_touches_one_side_only(
     """What each embedding gave to the model, in every pass, is compared with what it holds."""
     match, sample = Match(row, MODELS[model], perturb=side), tiny.batch()
     changed: set[str] = set()
-    import fairseq_adv.games.embedding_hooks as module
+    hooked = Embeddings._hooked
 
-    original = module.embedding_hooks
-
-    def spying(model: Any, hook: Any) -> Any:
-        def spy(side: Any, tokens: Tensor, embeddings: Tensor) -> Any:
-            result = hook(side, tokens, embeddings)
+    def spying(site: Embeddings, hook: Any) -> Any:
+        def spy(tokens: Tensor, embeddings: Tensor) -> Any:
+            result = hook(tokens, embeddings)
             if result is not None and not torch.equal(result, embeddings):
-                changed.add(side)
+                changed.add({"encoder": "source", "decoder": "target"}[site.part])
             return result
 
-        return original(model, spy)
+        return hooked(site, spy)
 
-    monkeypatch.setattr(module, "embedding_hooks", spying)
+    monkeypatch.setattr(Embeddings, "_hooked", spying)
     step = match.play(sample)
     assert changed == {side}
     assert set(step.delta) <= {side}
@@ -431,8 +420,9 @@ def test_a_perturbation_never_leaves_its_ball(
     for _ in range(2):  # the second play of FreeAT is a replay
         step = match.play(sample, memory=memory)
         for side, delta in step.delta.items():
-            assert not delta[~match.game.non_pad(side)].any()
-            largest = float(norm_of(delta, norm, scope).max())  # type: ignore[arg-type]
+            assert not (delta * ~match.game.sites[side].mask).any()
+            assert match.criterion.method.follower is not None
+            largest = float(match.criterion.method.follower.ball.norm_of(delta).max())
             assert largest <= epsilon * (1 + 1e-9)
 
 

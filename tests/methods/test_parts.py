@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from fairseq_adv.core.predictions import Predictions
-from fairseq_adv.games.fairseq_game import FairseqGame
+from fairseq_adv.core.comparison.predictions import Predictions
 from fairseq_adv.games.parts import graph_size, parts_of
+from fairseq_adv.games.translation import TranslationGame
 from tests.methods.method_table import (  # noqa: F401  (a fixture)
     Match,
     Row,
-    Waiting,
     every_method,
     noise_by_position,
 )
@@ -85,14 +84,8 @@ def test_games_on_parts_are_the_game_on_all(
     row: Row,
     build: Any,
     noise_by_position: None,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Gradients and what is logged, also where the gauges are measured."""
-    if row.criterion == "freeat":
-        monkeypatch.setattr(
-            "fairseq_adv.games.fairseq_game.FairseqGame.recall",
-            lambda game: Waiting(game, "both").recall(game.sample),
-        )
 
     def play(parts: int) -> tuple[list[Tensor], int, dict[str, Any]]:
         match = Match(row, build, adv_parts=parts, gauge_interval=1)
@@ -104,6 +97,7 @@ def test_games_on_parts_are_the_game_on_all(
                 updates,
                 tiny.accumulate,
                 reference_model=match.reference,
+                memory=match.memory,  # type: ignore[arg-type]
             )
         parameters = match.model.parameters()
         return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters], size, log
@@ -122,10 +116,12 @@ def test_games_on_parts_are_the_game_on_all(
 def test_a_part_leaves_nothing_to_the_next(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the game nor what was predicted in it, with all logits that are kept."""
     alive: list[weakref.ref[Any]] = []
-    run, games = FairseqGame._pass, 0
+    run, games = TranslationGame._pass, 0
 
-    def counted(game: FairseqGame, *args: Any, **more: Any) -> Predictions:
+    def counted(game: TranslationGame, *args: Any, **more: Any) -> Predictions:
         nonlocal games
+        if game.model is not match.model:  # SMART's reference
+            return run(game, *args, **more)
         if game not in [reference() for reference in alive]:
             assert not any(reference() for reference in alive)
             alive[:] = [weakref.ref(game)]
@@ -134,8 +130,8 @@ def test_a_part_leaves_nothing_to_the_next(row: Row, monkeypatch: pytest.MonkeyP
         alive.append(weakref.ref(found))
         return found
 
-    monkeypatch.setattr(FairseqGame, "_pass", counted)
     match = Match(row, tiny.transformer, adv_parts=3)
+    monkeypatch.setattr(TranslationGame, "_pass", counted)
     reference = {"reference_model": match.reference}
     match.criterion.play(match.model, tiny.batch(LENGTHS), 1, tiny.accumulate, **reference)
     assert games == 3

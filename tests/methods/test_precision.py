@@ -10,10 +10,10 @@ import torch
 from fairseq.optim.dynamic_loss_scaler import DynamicLossScaler
 from torch import Tensor
 
-from fairseq_adv.core import divergence
-from fairseq_adv.core.divergence import Divergence
-from fairseq_adv.core.game import Delta, Side
-from fairseq_adv.games.fairseq_game import FairseqGame
+from fairseq_adv.core.comparison import softmax
+from fairseq_adv.core.comparison.softmax import Divergence, probabilities
+from fairseq_adv.core.sites import Delta
+from fairseq_adv.games.translation import TranslationGame
 from fairseq_adv.tasks.adversarial_training import OptimizerBackward
 from tests.methods.method_table import (  # noqa: F401  (a fixture)
     Match,
@@ -41,11 +41,6 @@ class Optimizer:
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
 
-class WaitingInFloat32(Waiting):
-    def recall(self, sample: dict[str, Any]) -> dict[Side, Tensor]:
-        return {side: delta.float() for side, delta in super().recall(sample).items()}
-
-
 def play(
     match: Match, sample: dict[str, Any], precision: str, scale: float
 ) -> tuple[list[Tensor], Delta]:
@@ -53,18 +48,11 @@ def play(
     for model in (match.model, match.reference):
         model.to(TYPES[precision])
     match.model.zero_grad(set_to_none=True)
-    match.game = FairseqGame(
-        match.model,
-        sample,
-        match.criterion,
-        reference_model=match.reference,
-        autocast=precision == "amp",
-    )
-    if match.row.criterion == "freeat":
-        match.game.memory = WaitingInFloat32(match.game, "both")  # type: ignore[assignment]
+    autocast = precision == "amp"
+    match.game = TranslationGame(match.model, sample, match.criterion.plain, autocast=autocast)
+    beside = match.beside(sample, Waiting(match, torch.float32), autocast)
     backward = OptimizerBackward(Optimizer(scale), ignore_grad=False)  # type: ignore[arg-type]
-    step = match.criterion.method.step(match.game, backward, weight=match.weight)
-    step.finish(backward)
+    step = match.criterion.method.step(match.game, backward, weight=match.weight, **beside)
     assert all(delta.dtype == torch.float32 for delta in step.delta.values())
     gradient = [
         torch.zeros_like(p, dtype=torch.float64) if p.grad is None else p.grad.double() / scale
@@ -85,18 +73,18 @@ def test_the_gradient_is_that_of_float64(
 ) -> None:
     """Up to rounding; and divergences are taken between probabilities in float32."""
     types = set()
-    add, to_logits = Divergence.add, divergence._to_logits
+    add, to_logits = Divergence.add, softmax._to_logits
 
     def adding(term: Divergence, *chunks: Any) -> None:
-        types.update(t.dtype for chunk in chunks for t in (chunk.logits, chunk.q))
+        types.update(t.dtype for chunk in chunks for t in (chunk.logits, probabilities(chunk)))
         add(term, *chunks)
 
     def to_logits_noted(kind: Any, *chunks: Any) -> Any:
-        types.update(t.dtype for chunk in chunks for t in (chunk.logits, chunk.q))
+        types.update(t.dtype for chunk in chunks for t in (chunk.logits, probabilities(chunk)))
         return to_logits(kind, *chunks)
 
     monkeypatch.setattr(Divergence, "add", adding)
-    monkeypatch.setattr(divergence, "_to_logits", to_logits_noted)
+    monkeypatch.setattr(softmax, "_to_logits", to_logits_noted)
     # Each further step would blow up the rounding of the one before.
     match, sample = Match(row, **({"ascent_steps": 1} if takes(row) else {})), tiny.batch()
     with tiny.float64_throughout():
@@ -148,7 +136,7 @@ def test_in_float16_a_plain_step_has_the_gradient_s_own_length(
         model.half()
     found = match.play(sample).delta
     for side, delta in expected.items():
-        start = match.criterion.follower.start(match.game)[0][side]  # type: ignore[union-attr]
+        start = match.criterion.method.follower.begin(match.game)[0][side]  # type: ignore[union-attr]
         assert (delta - start).norm() > 0.01
         assert (found[side] - delta).norm() < 0.1 * (delta - start).norm()
 

@@ -16,15 +16,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from fairseq_adv.core.adv_objective import Regularisation
-from fairseq_adv.core.follower import RULES, Follower
+from fairseq_adv.core.comparison.evaluation import evaluate
 from fairseq_adv.core.methods.salt import SALT
 from fairseq_adv.core.methods.vat import VAT
-from fairseq_adv.core.predictions import evaluate
-from fairseq_adv.core.stackelberg import Ascent
+from fairseq_adv.core.players.rule import RULES
+from fairseq_adv.core.players.stackelberg import Ascent
+from fairseq_adv.core.two_views import Regularisation
 from tests.methods.method_table import noise_by_position  # noqa: F401  (a fixture)
 from tests.support import tiny
 from tests.support.gradients import directional_derivative, directions, distance
+from tests.support.players import follower
 
 RADII = {
     "exact": [1.0],  # not used
@@ -43,9 +44,8 @@ def _float64() -> Iterator[None]:
 
 def salt(rule: str = "normalized", norm: str = "l2", **options: Any) -> SALT:
     """SALT in a game where the ball cuts off some sentences and components and not others."""
-    names = {f.name for f in Follower.__dataclass_fields__.values()}
-    follower = {
-        "perturb": "both",
+    player = {
+        "sites": ("source", "target"),
         "epsilon": 0.35 if norm == "l2" else 0.05,
         "norm": norm,
         "norm_scope": "sentence",
@@ -53,21 +53,22 @@ def salt(rule: str = "normalized", norm: str = "l2", **options: Any) -> SALT:
         "ascent_steps": 1,
         "ascent_step_size": STEP_SIZE[rule],
         "ascent_rule": rule,
-    } | {k: v for k, v in options.items() if k in names}
+    }
+    player |= {k: v for k, v in options.items() if k in player}
     regularisation = {
         "divergence": "symmetric-kl",
         "clean_branch": "differentiated",
         "dropout_masks": "independent",
     }
     method = {
-        "unroll_steps": follower["ascent_steps"],
+        "unroll_steps": player["ascent_steps"],
         "unroll_method": "exact",
         "difference_radius": 1e-2,
     }
     for settings in (regularisation, method):
         settings |= {k: v for k, v in options.items() if k in settings}
     return SALT(
-        follower=Follower(**follower),  # type: ignore[arg-type]
+        follower=follower(**player),  # type: ignore[arg-type]
         regularisation=Regularisation(**regularisation),  # type: ignore[arg-type]
         **method,  # type: ignore[arg-type]
     )
@@ -81,8 +82,7 @@ def gradient(method: SALT | VAT, model: Any, sample: dict[str, Any], seed: int =
     """What one step accumulates in each parameter."""
     model.zero_grad(set_to_none=True)
     torch.manual_seed(seed)
-    step = method.step(tiny.game(model, sample), tiny.accumulate, weight=0.7)
-    step.finish(tiny.accumulate)
+    method.step(tiny.game(model, sample), tiny.accumulate, weight=0.7)
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
 
 
@@ -179,7 +179,7 @@ def test_gradient_is_the_derivative_of_the_reported_objective(
         rule,
         norm,
         norm_scope=scope,
-        perturb=side,
+        sites=("source", "target") if side == "both" else (side,),
         ascent_steps=steps[0],
         unroll_steps=steps[1],
     )
@@ -244,18 +244,16 @@ def test_the_three_ways_agree(build: Any, dropout: float, clean: str, masks: str
 @pytest.mark.parametrize("way", TOLERANCE)
 @pytest.mark.parametrize("build", [tiny.transformer, tiny.lstm, tiny.convolutional])
 @pytest.mark.parametrize("rule", ["normalized", "adam"])
-def test_padding_changes_nothing(build: Any, way: str, rule: str, monkeypatch: Any) -> None:
+def test_padding_changes_nothing(
+    build: Any,
+    way: str,
+    rule: str,
+    noise_by_position: None,  # noqa: F811
+) -> None:
     """A sentence alone, and padded in a batch, get the same delta and the same gradient.
 
     Differences are taken over a radius of the whole batch: one-sided ones are off by as much.
     """
-    noise = torch.randn(64, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-
-    def by_position(zero: Tensor, non_pad: Tensor, std: float) -> Tensor:
-        """Noise that depends on a word's position in its sentence only."""
-        return noise[non_pad.cumsum(1)] * std * non_pad.unsqueeze(-1)
-
-    monkeypatch.setattr("fairseq_adv.core.follower.gaussian", by_position)
     lengths = ((6, 3), (4, 7), (2, 5))
     model = build().double()
     method = salt(rule, unroll_method=way, difference_radius=1e-6, ascent_steps=2, unroll_steps=2)
@@ -264,13 +262,13 @@ def test_padding_changes_nothing(build: Any, way: str, rule: str, monkeypatch: A
         game = tiny.game(model, sample)
         model.zero_grad(set_to_none=True)
         step = method.step(game, tiny.accumulate, weight=0.7)
-        step.finish(tiny.accumulate)
+        masks = {side: game.sites[side].mask.squeeze(-1) for side in step.delta}
         words = {
-            side: [d[keep] for d, keep in zip(delta, game.non_pad(side), strict=True)]
+            side: [d[keep] for d, keep in zip(delta, masks[side], strict=True)]
             for side, delta in step.delta.items()
         }
         for side, delta in step.delta.items():
-            assert not delta[~game.non_pad(side)].any(), "padding was perturbed"
+            assert not delta[~masks[side]].any(), "padding was perturbed"
         return words, [
             torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()
         ]
@@ -299,7 +297,7 @@ def test_with_radius_zero_it_is_the_plain_step_exactly(
     )
     game = tiny.game(model, sample)
     torch.manual_seed(7)
-    tiny.accumulate(evaluate(game.task_loss(game.clean())))
+    tiny.accumulate(evaluate(game.task_loss(game.clean({}))))
     plain = [p.grad.clone() for p in model.parameters()]
     for ours, theirs in zip(gradient(method, model, sample), plain, strict=True):
         assert torch.equal(ours, theirs)
@@ -313,7 +311,7 @@ def test_gradients_add_to_what_was_accumulated_before() -> None:
     model.zero_grad(set_to_none=True)
     for sample in samples:
         torch.manual_seed(7)
-        method.step(tiny.game(model, sample), tiny.accumulate, weight=0.7).finish(tiny.accumulate)
+        method.step(tiny.game(model, sample), tiny.accumulate, weight=0.7)
     for p, a, b in zip(model.parameters(), first, second, strict=True):
         torch.testing.assert_close(p.grad, a + b)
 

@@ -175,7 +175,7 @@ def evaluation(*stages: str, **variables: str) -> dict[str, list[str]]:
     status, said = dry_run("iwslt14-de-en", *stages, **variables)
     assert status == 0, said
     lines = [shlex.split(line) for line in said.splitlines() if " -m recipes." in line]
-    return {words[2].removeprefix("recipes."): words[3:] for words in lines}
+    return {words[2].rpartition(".")[2]: words[3:] for words in lines}
 
 
 def test_evaluation_uses_the_search_of_the_paper_and_the_best_checkpoint() -> None:

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from fairseq_adv.core.backward import Backward
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.games.fairseq_game import FairseqGame
+from fairseq_adv.games.translation import TranslationGame
 from fairseq_adv.tasks.adversarial_translation import (
     AdversarialTranslationConfig,
     AdversarialTranslationTask,
@@ -170,9 +170,9 @@ def criterion(name: str = "salt", **options: Any) -> AdversarialCriterion:
     return criterion
 
 
-def game(model: BaseFairseqModel, sample: dict[str, Any], **more: Any) -> FairseqGame:
+def game(model: BaseFairseqModel, sample: dict[str, Any], **more: Any) -> TranslationGame:
     """A game with label smoothing 0.1."""
-    return FairseqGame(model, sample, criterion(), **more)
+    return TranslationGame(model, sample, criterion().plain, **more)
 
 
 accumulate = Backward()

@@ -36,7 +36,7 @@ THE_SAME = [
 
 
 def hydra_train(data: Path, save_dir: Path, *overrides: str, config: Path = CONFIG) -> Any:
-    """The command that README.md gives, from the root of the repository, on a tiny model."""
+    """The command that docs/options.md gives, from the root of the repository, on a tiny model."""
     return subprocess.run(
         [
             *(sys.executable, "-m", "fairseq_cli.hydra_train"),

@@ -16,6 +16,7 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from fairseq_adv.core.methods.salt import SALT
 from fairseq_adv.criterions.salt import SALTConfig, SALTCriterion
 from fairseq_adv.tasks import adversarial_training
+from tests.methods.method_table import place_noise
 from tests.support import tiny, training
 
 
@@ -146,11 +147,7 @@ def test_two_accumulated_batches_are_one_doubled_batch(
     way: str, gauges: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with --update-freq 2; also the sums that the log is made of."""
-    noise = torch.randn(64, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    monkeypatch.setattr(
-        "fairseq_adv.core.follower.gaussian",
-        lambda zero, non_pad, std: noise[non_pad.cumsum(1)] * std * non_pad.unsqueeze(-1),
-    )
+    place_noise(monkeypatch)
     monkeypatch.setattr(SALT, "__init__", partialmethod(SALT.__init__, difference_radius=1e-6))
     options = {"unroll_method": way, "gauge_interval": gauges, "init_std": 0.1}
     lengths = ((5, 4), (4, 3), (3, 6), (2, 3))

@@ -67,7 +67,7 @@ def test_checkpointed_activations_change_nothing_or_are_refused(
     one_by_one = ("--clean-branch", "detached") if row.name == "freelb-divergence" else ()
     arguments = (*options_of(row), "--max-update", "3", *one_by_one)
     train = partial(training.run_training, toy_data, criterion=row.criterion)
-    if tiny.criterion(row.criterion).ascends_apart:
+    if tiny.criterion(row.criterion).method.ascends_apart:
         with pytest.raises(SystemExit, match=rf"--criterion {row.criterion}: .*--criterion adv"):
             train(tmp_path / "with", *arguments, option)
         return
@@ -82,7 +82,7 @@ def test_checkpointed_activations_change_nothing_or_are_refused(
 def test_checkpointed_activations_are_refused_where_they_do_not_work(row: Row) -> None:
     """No more methods than that. The layers are those of fairseq's checkpoint_wrapper."""
     match = Match(row, partial(tiny.transformer, checkpoint_activations=True))
-    if match.criterion.ascends_apart:
+    if match.criterion.method.ascends_apart:
         with pytest.raises(RuntimeError, match="Checkpointing is not compatible"):
             match.play(tiny.batch())
     else:
@@ -147,6 +147,7 @@ def test_a_game_that_is_none_is_refused(criterion: str) -> None:
         tiny.criterion(criterion, **options).check_model(tiny.transformer())
     assert "\n" not in str(error.value) and "no dropout" in str(error.value)
     tiny.criterion(criterion, **options).check_model(tiny.transformer(dropout=0.1))
+    tiny.criterion(criterion, **options, adv_weight=0.0).check_model(tiny.transformer())
     if criterion != "rdrop":
         shared = tiny.criterion(criterion, **options, dropout_masks="shared")
         with pytest.raises(SystemExit, match=r"the same dropout in both passes.*independent$"):

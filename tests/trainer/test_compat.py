@@ -288,13 +288,36 @@ def test_a_training_that_cannot_begin_is_refused(
     assert f"the training in {tmp_path / 'first'} {says}: nothing is left to do" in caplog.text
 
 
-def test_bleu_that_is_not_measured_is_refused_before_training(
-    toy_data: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("bleu", "add --eval-bleu, or choose another"),
+        ("accuracy", "add --report-accuracy, or choose another"),
+        ("adv_loss", "loss, nll_loss, ppl: choose one of these"),
+        ("los", "loss, nll_loss, ppl: choose one of these"),
+    ],
+)
+@pytest.mark.parametrize("criterion", ["salt", "label_smoothed_cross_entropy"])
+def test_a_metric_that_is_not_measured_is_refused(
+    name: str, advice: str, criterion: str, toy_data: Path, tmp_path: Path
 ) -> None:
-    metric = ("--best-checkpoint-metric", "bleu", "--maximize-best-checkpoint-metric")
-    with pytest.raises(SystemExit, match="measures no BLEU without --eval-bleu"):
-        training.run_training(toy_data, tmp_path, *metric)
+    with pytest.raises(SystemExit, match=f"--best-checkpoint-metric {name}: .*{advice}$"):
+        training.run_training(
+            toy_data, tmp_path, "--best-checkpoint-metric", name, criterion=criterion
+        )
     assert not list(tmp_path.glob("*.pt"))
+
+
+@pytest.mark.parametrize("metric", [("accuracy", "--report-accuracy"), ("ppl",)])
+def test_a_metric_that_is_measured_is_taken(
+    metric: tuple[str, ...], toy_data: Path, tmp_path: Path
+) -> None:
+    training.run_training(toy_data, tmp_path, "--best-checkpoint-metric", *metric)
+    assert (tmp_path / "checkpoint_last.pt").exists()
+
+
+def test_without_validation_there_is_no_metric_to_refuse(toy_data: Path, tmp_path: Path) -> None:
+    metric = ("--best-checkpoint-metric", "bleu", "--maximize-best-checkpoint-metric")
     training.run_training(toy_data, tmp_path, *metric, "--disable-validation")  # asks for none
     assert (tmp_path / "checkpoint_last.pt").exists()
 

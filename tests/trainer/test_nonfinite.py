@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from fairseq_adv.core.divergence import Divergence
-from fairseq_adv.core.follower import Follower, State
-from fairseq_adv.core.predictions import Predictions
+from fairseq_adv.core.comparison.predictions import Predictions
+from fairseq_adv.core.comparison.softmax import Divergence
+from fairseq_adv.core.players.rule import State
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.games.fairseq_game import FairseqGame
+from fairseq_adv.games.translation import TranslationGame
 from fairseq_adv.tasks.adversarial_training import AdversarialTraining
 from tests.methods.method_table import ROWS, Row
 from tests.support import processes, tiny, training
+from tests.support.players import follower
 
 OPTIONS = ("--dropout", "0.1", "--max-update", "6", "--disable-validation")
 LARGE_START = ("--init-std", "0.05")  # 16 bits want one where nothing is dropped out
@@ -49,14 +49,15 @@ class Faulty:
 
     def batch(self) -> None:
         """The model's output for one word is infinite."""
-        original = FairseqGame._pass
+        original = TranslationGame._pass
 
-        def spoilt(game: FairseqGame, *given: Any) -> Predictions:
+        def spoilt(game: TranslationGame, *given: Any) -> Predictions:
             found = original(game, *given)
-            hidden = torch.cat([found.hidden[:1] / 0, found.hidden[1:]])
-            return replace(found, hidden=hidden) if self.now else found
+            vectors, *projection = found.parts
+            vectors = torch.cat([vectors[:1] / 0, vectors[1:]])
+            return type(found)(vectors, *projection) if self.now else found
 
-        self.monkeypatch.setattr(FairseqGame, "_pass", spoilt)
+        self.monkeypatch.setattr(TranslationGame, "_pass", spoilt)
 
     def divergence(self) -> None:
         """Its value, and with an infinite weight its gradient."""
@@ -260,19 +261,17 @@ def test_all_workers_skip_what_one_of_them_cannot_use(toy_data: Path, tmp_path: 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_no_ascent_rule_swallows_what_is_not_finite(rule: Any, value: float, norm: Any) -> None:
-    follower = Follower(
-        perturb="source",
+    player = follower(
+        sites=("source",),
         epsilon=1.0,
         norm=norm,
-        norm_scope="sentence",
         init_std=0.1,
-        ascent_steps=1,
         ascent_step_size=0.3,
         ascent_rule=rule,
     )
     game = tiny.game(tiny.transformer(), tiny.batch())
-    delta, state = follower.start(game)
+    delta, state = player.begin(game)
     gradient = {side: torch.ones_like(d) for side, d in delta.items()}
     gradient["source"][0, -1, 0] = value
-    moved, _ = follower.move(game, delta, gradient, State(0, state.moments))
+    moved, _ = player.move(game, delta, gradient, State(0, state.moments))
     assert not moved["source"].isfinite().all()

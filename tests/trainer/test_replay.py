@@ -10,7 +10,7 @@ import pytest
 import torch
 from fairseq.data.iterators import EpochBatchIterator, GroupedIterator
 
-from fairseq_adv.core.game import Delta
+from fairseq_adv.core.sites import Delta
 from fairseq_adv.trainer.replay import Memory, ReplayedBatches
 from tests.support import processes, tiny, training
 

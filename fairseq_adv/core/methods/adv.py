@@ -28,23 +28,30 @@ from dataclasses import dataclass
 
 import torch
 
-from fairseq_adv.core.adv_objective import DropoutMasks
-from fairseq_adv.core.follower import Follower, as_leaves
-from fairseq_adv.core.game import Accumulate, Game, Peak, Step
-from fairseq_adv.core.predictions import evaluate
+from fairseq_adv.core.backward import Accumulate
+from fairseq_adv.core.comparison.evaluation import evaluate
+from fairseq_adv.core.game import Game
+from fairseq_adv.core.method import Method, Peak, Raised, Step
+from fairseq_adv.core.players.follower import Follower
 from fairseq_adv.core.random_state import RandomState
+from fairseq_adv.core.sites import added, as_leaves
+from fairseq_adv.core.two_views import Masks
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adv:
+class Adv(Method):
     """Clean and perturbed task loss.
 
     :param follower: starts at zero and takes one step.
-    :param dropout_masks: `independent`, or `shared` by both passes.
     """
 
     follower: Follower
-    dropout_masks: DropoutMasks
+    masks: Masks
+
+    @property
+    def raises(self) -> Raised:
+        """See `Method`."""
+        return "task-loss"
 
     @property
     def peak(self) -> Peak:
@@ -55,25 +62,24 @@ class Adv:
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
         """One batch; see `Method.step`."""
-        zero, state = self.follower.start(game)
+        zero, state = self.follower.begin(game)
         leaf = as_leaves(zero)
-        loss = game.task_loss(game.clean(leaf))
+        clean_masks = RandomState.capture()
+        loss = game.task_loss(game.clean(added(leaf)))
         clean = evaluate(loss)
         a = dict(zip(leaf, accumulate(clean, tuple(leaf.values())), strict=True))
         r, _ = self.follower.move(game, zero, a, state)
 
-        shared = self.dropout_masks == "shared"
-        masks = game.clean_masks() if shared else RandomState.draw()
-        value = evaluate(game.task_loss(game.perturbed(r, masks)))
-        gain = None
+        masks = self.masks.next(clean_masks)
+        loss_of_perturbed = evaluate(game.task_loss(game.perturbed(added(r), masks)))
+        accumulate(weight * loss_of_perturbed)
+        value, gain = loss_of_perturbed.detach(), None
         if gauges:
             with torch.no_grad():
-                without = game.task_loss(game.perturbed({}, masks))
-                gain = value.detach() - evaluate(without)
+                gain = value - evaluate(game.task_loss(game.perturbed({}, masks)))
         return Step(
-            last=weight * value,
-            adv_loss=value.detach(),
-            objective=clean.detach() + weight * value.detach(),
+            adv_loss=value,
+            objective=clean.detach() + weight * value,
             delta=r,
             clean_loss=loss,
             adv_gain=gain,

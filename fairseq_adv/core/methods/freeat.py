@@ -19,78 +19,115 @@ An update costs what a plain one does; what is paid with is data: N updates see 
   perturbed one, for which a clean pass is added. With `divergence`, l_v weighted by alpha comes to
   the clean task loss.
 
-Replays and the place where delta waits are the caller's: `Game.recall`, `Game.remember`.
+Replays and the place where delta waits are the caller's: `FreeAT.replays`, `Memory`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from torch import Tensor
+from fairseq_adv.core.backward import Accumulate
+from fairseq_adv.core.game import Game
+from fairseq_adv.core.method import Method, Peak, Raised, Step
+from fairseq_adv.core.objective import ADV_OBJECTIVES, PerturbedTaskLoss, open_objective
+from fairseq_adv.core.players.follower import Follower
+from fairseq_adv.core.settings import InvalidSetting, means, one_of
+from fairseq_adv.core.sites import Delta, as_leaves
+from fairseq_adv.core.two_views import Regularisation
 
-from fairseq_adv.core.adv_objective import (
-    ADV_OBJECTIVES,
-    AdvObjective,
-    PerturbedTaskLoss,
-    Regularisation,
-    gain,
-    open_objective,
-)
-from fairseq_adv.core.follower import Follower, as_leaves
-from fairseq_adv.core.game import Accumulate, Delta, Game, InvalidSetting, Peak, Step
+
+class Memory(Protocol):
+    """What a batch carries on from replay to replay."""
+
+    def recall(self) -> Delta | None:
+        """What `remember` was given when this batch was last played in its group of replays.
+
+        None if that never happened: in the first replay, or where nothing is replayed.
+        """
+
+    def remember(self, delta: Delta) -> None:
+        """Keep delta, detached, for the next replay of this batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FreeAT:
+class FreeAT(Method):
     """One pass for both players; delta goes on from replay to replay.
 
     :param follower: takes one step per replay. Its rule must have no memory of its own.
-    :param objective: what the follower raises; see the module.
     :param regularisation: l_v. With `task-loss` only its dropout masks matter.
+    :param adv_objective: what the follower raises; see the module.
+    :param replays: m.
     """
 
     follower: Follower
-    objective: AdvObjective
     regularisation: Regularisation
+    adv_objective: Raised = field(
+        metadata=means(
+            "what the follower raises: the task loss of the perturbed words, in place of the clean "
+            "one, or the divergence from the clean predictions, beside the clean loss"
+        )
+    )
+    replays: int = field(
+        metadata=means(
+            "train so many times in a row on each group of batches: N updates then see 1/n as much "
+            "data as without"
+        )
+    )
 
     def __post_init__(self) -> None:
-        if self.objective not in ADV_OBJECTIVES:
-            raise InvalidSetting("adv_objective", self.objective, ", ".join(ADV_OBJECTIVES))
-        if self.follower.ascent_rule == "adam":
+        one_of("adv_objective", self.adv_objective, ADV_OBJECTIVES)
+        if self.replays < 1:
+            raise InvalidSetting("replays", self.replays, "1, 2, 3, ...")
+        if self.follower.rule.ascent_rule == "adam":
             raise InvalidSetting("ascent_rule", "adam", "sgd, normalized, sign")
+
+    @property
+    def raises(self) -> Raised:
+        """See `Method`."""
+        return self.adv_objective
+
+    @property
+    def replaces_task_loss(self) -> bool:
+        """See `Method`."""
+        return self.adv_objective == "task-loss"
 
     @property
     def peak(self) -> Peak:
         """See `Method.peak`."""
-        return Peak(graphs=1) if self.objective == "task-loss" else self.regularisation.peak
+        return Peak(graphs=1) if self.replaces_task_loss else self.regularisation.peak
 
     def step(
-        self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
+        self,
+        game: Game,
+        accumulate: Accumulate,
+        *,
+        weight: float,
+        gauges: bool = False,
+        memory: Memory | None = None,
     ) -> Step:
-        """Algorithm 1, one replay of one batch; see `Method.step`."""
-        loss = open_objective(self.objective, game, accumulate, self.regularisation, weight)
-        start, state = self.follower.start(game)
-        remembered = game.recall()
+        """Algorithm 1, one replay of one batch; see `Method.step`.
+
+        :param memory: of this batch; None: nothing is carried on.
+        """
+        loss = open_objective(self.adv_objective, game, accumulate, self.regularisation, weight)
+        start, state = self.follower.begin(game)
+        remembered = None if memory is None else memory.recall()
         delta = start if remembered is None else remembered
         leaf = as_leaves(delta)
         masks = loss.masks()
-        last, value = loss.last(leaf, masks, weight)
-
-        def move(g_adv: tuple[Tensor, ...]) -> None:
-            gradient: Delta = {side: g / weight for side, g in zip(leaf, g_adv, strict=True)}
-            game.remember(self.follower.move(game, delta, gradient, state)[0])
-
+        value, g_adv = loss.last(leaf, masks, weight)
+        if memory is not None:
+            gradient: Delta = {site: g / weight for site, g in zip(leaf, g_adv, strict=True)}
+            memory.remember(self.follower.move(game, delta, gradient, state)[0])
         moved = remembered is not None
         if not moved and isinstance(loss, PerturbedTaskLoss) and loss.clean_loss is None:
             loss.clean_loss = loss.latest  # of delta = 0
-        gained = gain(loss, value, masks) if gauges and moved else None
+        gain = loss.gain(value, masks) if gauges and moved else None
         return Step(
-            last=last,
             adv_loss=value if moved else None,
             objective=loss.task_loss + weight * value,
             delta=delta if moved else {},
             clean_loss=loss.clean_loss,
-            adv_gain=gained,
-            leaves=tuple(leaf.values()),
-            then=move,
+            adv_gain=gain,
         )

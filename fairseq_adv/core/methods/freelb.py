@@ -28,47 +28,60 @@ start is a setting of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from fairseq_adv.core.adv_objective import (
-    ADV_OBJECTIVES,
-    AdvObjective,
-    Regularisation,
-    gain,
-    open_objective,
-)
-from fairseq_adv.core.follower import Follower, as_leaves
-from fairseq_adv.core.game import Accumulate, Delta, Game, InvalidSetting, Peak, Step
+from fairseq_adv.core.backward import Accumulate
+from fairseq_adv.core.game import Game
+from fairseq_adv.core.method import Method, Peak, Raised, Step
+from fairseq_adv.core.objective import ADV_OBJECTIVES, open_objective
+from fairseq_adv.core.players.follower import Follower
+from fairseq_adv.core.settings import means, one_of
+from fairseq_adv.core.sites import Delta, as_leaves
+from fairseq_adv.core.two_views import Regularisation
 
 
 @dataclass(frozen=True, kw_only=True)
-class FreeLB:
+class FreeLB(Method):
     """K = `follower.ascent_steps` passes, each of which serves both players.
 
-    :param objective: what the follower raises; see the module.
     :param regularisation: l_v. With `task-loss` only its dropout masks matter.
+    :param adv_objective: what the follower raises; see the module.
     """
 
     follower: Follower
-    objective: AdvObjective
     regularisation: Regularisation
+    adv_objective: Raised = field(
+        metadata=means(
+            "what the follower raises: the divergence from the clean predictions, beside the clean "
+            "loss, or the task loss of the perturbed words, in place of the clean one"
+        )
+    )
 
     def __post_init__(self) -> None:
-        if self.objective not in ADV_OBJECTIVES:
-            raise InvalidSetting("adv_objective", self.objective, ", ".join(ADV_OBJECTIVES))
+        one_of("adv_objective", self.adv_objective, ADV_OBJECTIVES)
+
+    @property
+    def raises(self) -> Raised:
+        """See `Method`."""
+        return self.adv_objective
+
+    @property
+    def replaces_task_loss(self) -> bool:
+        """See `Method`."""
+        return self.adv_objective == "task-loss"
 
     @property
     def peak(self) -> Peak:
         """See `Method.peak`."""
-        return Peak(graphs=1) if self.objective == "task-loss" else self.regularisation.peak
+        return Peak(graphs=1) if self.replaces_task_loss else self.regularisation.peak
 
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
         """Algorithm 1, one batch; see `Method.step`."""
-        loss = open_objective(self.objective, game, accumulate, self.regularisation, weight)
+        loss = open_objective(self.adv_objective, game, accumulate, self.regularisation, weight)
         share = weight / self.follower.ascent_steps
-        delta, state = self.follower.start(game)
+        delta, state = self.follower.begin(game)
         masks = loss.masks()
         values = []
         for _ in range(self.follower.ascent_steps - 1):
@@ -76,18 +89,17 @@ class FreeLB:
             value = loss(leaf, masks)
             g_adv = loss.accumulate(share * value, tuple(leaf.values()))
             # Without the share: the follower climbs the objective itself.
-            gradient: Delta = {side: g / share for side, g in zip(leaf, g_adv, strict=True)}
+            gradient: Delta = {site: g / share for site, g in zip(leaf, g_adv, strict=True)}
             delta, state = self.follower.move(game, delta, gradient, state)
             values.append(value.detach())
-        last, value = loss.last(delta, masks, share)
+        value, _ = loss.last(delta, masks, share)
         values.append(value)
         mean = sum(values[1:], values[0]) / len(values)
-        gained = gain(loss, value, masks) if gauges else None
+        gain = loss.gain(value, masks) if gauges else None  # whose pass at rest is a clean one
         return Step(
-            last=last,
             adv_loss=value,
             objective=loss.task_loss + weight * mean,
             delta=delta,
             clean_loss=loss.clean_loss,
-            adv_gain=gained,
+            adv_gain=gain,
         )

@@ -1,4 +1,4 @@
-"""R-Drop: regularised dropout (Wu et al., NeurIPS 2021). There is no adversary.
+"""R-Drop: regularised dropout (Liang et al., NeurIPS 2021). There is no adversary.
 
 Each batch passes twice, with independent dropout masks, and the leader minimises
 
@@ -8,25 +8,31 @@ the task losses of both passes and the symmetric divergence of their predictions
 through both. It is the neighbour of all methods here whose perturbed pass has dropout masks of its
 own: what they gain may be R-Drop's.
 
-F has two task losses. Its gradient is averaged over them, as if the batch held each sentence
-twice, so that a learning rate means what it does in plain training: without dropout this is plain
-training. The released code (dropreg/R-Drop) does pass such a batch, but divides by the tokens of
-one half; to Adam the two are nearly the same.
+It is `TwoViews` with s = 1, and F has two task losses. Its gradient is averaged over them, as if
+the batch held each sentence twice, so that a learning rate means what it does in plain training:
+without dropout this is plain training. The released code (dropreg/R-Drop) does pass such a batch,
+but divides by the tokens of one half; to Adam the two are nearly the same.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fairseq_adv.core.divergence import Divergence
-from fairseq_adv.core.game import Accumulate, Game, Peak, Step
-from fairseq_adv.core.predictions import evaluate
-from fairseq_adv.core.random_state import RandomState
+from fairseq_adv.core.backward import Accumulate
+from fairseq_adv.core.game import Game
+from fairseq_adv.core.method import Method, Peak, Step
+from fairseq_adv.core.two_views import Regularisation, TwoViews
+
+_BOTH = Regularisation(
+    divergence="symmetric-kl", clean_branch="differentiated", dropout_masks="independent"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RDrop:
+class RDrop(Method):
     """Two passes that differ by their dropout masks."""
+
+    follower = None
 
     @property
     def peak(self) -> Peak:
@@ -37,15 +43,5 @@ class RDrop:
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
         """Algorithm 1, one batch; see `Method.step`."""
-        first, second = game.clean(), game.perturbed({}, RandomState.draw())
-        divergence = Divergence(first, second, "symmetric-kl", weight)
-        loss = game.task_loss(first)
-        last = evaluate(loss, game.task_loss(second), divergence)
-        return Step(
-            last=last,
-            adv_loss=divergence.value,
-            objective=last.detach(),
-            delta={},
-            clean_loss=loss,
-            task_losses=2,
-        )
+        views = TwoViews(game, accumulate, _BOTH)
+        return views.end({}, views.masks(), weight, s=1)

@@ -29,18 +29,22 @@ depends on theta through both predictions: `clean_branch="differentiated"`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from fairseq_adv.core.adv_objective import Regularisation, Regulariser, gain
-from fairseq_adv.core.follower import Follower, as_leaves
-from fairseq_adv.core.game import Accumulate, Game, InvalidSetting, Peak, Step
-from fairseq_adv.core.stackelberg import (
+from fairseq_adv.core.backward import Accumulate
+from fairseq_adv.core.game import Game
+from fairseq_adv.core.method import Interacts, Method, Peak, Raised, Step
+from fairseq_adv.core.players.follower import Follower
+from fairseq_adv.core.players.stackelberg import (
     UNROLL_METHODS,
     Ascent,
     Unrolled,
     UnrollMethod,
     l_v_gradient,
 )
+from fairseq_adv.core.settings import InvalidSetting, means, one_of
+from fairseq_adv.core.sites import as_leaves
+from fairseq_adv.core.two_views import Regularisation, TwoViews
 
 _KEPT: dict[UnrollMethod, int] = {"exact": 2, "one-sided": 1, "central": 0}
 """What is kept of the ascent, in graphs: one for second derivatives is, as measured, like three; a
@@ -48,12 +52,12 @@ one-sided difference has the parameters' gradients."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SALT:
+class SALT(Method, Interacts):
     """The Stackelberg game, K = `follower.ascent_steps` ascent steps, the last U unrolled.
 
     :param regularisation: l_v.
     :param unroll_steps: U, from 1 to K; earlier steps are taken as constants.
-    :param unroll_method: how to differentiate through a step; see `core.stackelberg`.
+    :param unroll_method: how to differentiate through a step; see `core.players.stackelberg`.
     :param difference_radius: length of a finite difference's step in the units of the
         embeddings, per sentence over both sides together. The default is what
         `benchmarks/unroll_accuracy.py` finds to be good in float32 with smooth activations. With
@@ -63,16 +67,33 @@ class SALT:
     follower: Follower
     regularisation: Regularisation
     unroll_steps: int
-    unroll_method: UnrollMethod
+    unroll_method: UnrollMethod = field(
+        metadata=means(
+            "differentiate through an ascent step by double backward, or by a central or "
+            "one-sided finite difference of ordinary gradients, which wants a smooth "
+            "--activation-fn such as gelu"
+        )
+    )
     difference_radius: float = 1e-2
 
+    ascends_apart = True
+
     def __post_init__(self) -> None:
-        if self.unroll_method not in UNROLL_METHODS:
-            raise InvalidSetting("unroll_method", self.unroll_method, ", ".join(UNROLL_METHODS))
+        one_of("unroll_method", self.unroll_method, UNROLL_METHODS)
         if not 1 <= self.unroll_steps <= self.follower.ascent_steps:
             raise InvalidSetting(
                 "unroll_steps", self.unroll_steps, f"1 to {self.follower.ascent_steps} (all steps)"
             )
+
+    @property
+    def raises(self) -> Raised:
+        """See `Method`."""
+        return "divergence"
+
+    @property
+    def takes_differences(self) -> bool:
+        """See `Method`."""
+        return self.unroll_method != "exact"
 
     @property
     def peak(self) -> Peak:
@@ -84,7 +105,7 @@ class SALT:
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
         """Algorithm 1, one batch; see `Method.step`."""
-        l_v = Regulariser(game, accumulate, self.regularisation)
+        l_v = TwoViews(game, accumulate, self.regularisation)
         answer = self._answer(l_v)
 
         # The leader's own part of Eq. 4: alpha * partial l_v / partial theta, at delta^K. The same
@@ -93,29 +114,29 @@ class SALT:
         delta = as_leaves(answer.delta)
         value = l_v(delta, masks)
         v = l_v.accumulate(weight * value, tuple(delta.values()))
-        last = answer.pull_back(dict(zip(delta, v, strict=True)))
+        answer.pull_back(dict(zip(delta, v, strict=True)))
+        l_v.close()
         return Step(
-            last=l_v.close(last),
             adv_loss=value.detach(),
             objective=l_v.task_loss + weight * value.detach(),
-            delta={side: d.detach() for side, d in delta.items()},
+            delta={site: d.detach() for site, d in delta.items()},
             clean_loss=l_v.clean_loss,
-            adv_gain=gain(l_v, value, masks) if gauges else None,
+            adv_gain=l_v.gain(value, masks) if gauges else None,
         )
 
     def interaction(self, game: Game, accumulate: Accumulate, *, weight: float) -> None:
-        """Accumulate the last term of Eq. 4 alone: what `step` has and VAT has not.
+        """See `Interacts`: the last term of Eq. 4, which `step` has and VAT has not.
 
-        From the same random state it is that of the same game. A difference of the two methods'
+        A difference of the two methods'
         gradients would be lost where these are rounded to 16 bits.
         """
-        l_v = Regulariser(game, accumulate, self.regularisation, descends=False)
+        l_v = TwoViews(game, accumulate, self.regularisation, descends=False)
         answer = self._answer(l_v)
         gradient = l_v_gradient(l_v, as_leaves(answer.delta), l_v.masks())
-        v = {side: weight * g for side, g in gradient.items()}
-        accumulate(l_v.close(answer.pull_back(v)))
+        answer.pull_back({site: weight * g for site, g in gradient.items()})
+        l_v.close()
 
-    def _answer(self, l_v: Regulariser) -> Unrolled:
+    def _answer(self, l_v: TwoViews) -> Unrolled:
         """The follower: delta^0, then K times Eq. 3."""
         ascent = Ascent(l_v.game, self.follower, l_v)
         for _ in range(self.follower.ascent_steps - self.unroll_steps):

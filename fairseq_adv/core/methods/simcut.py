@@ -19,36 +19,49 @@ Bi-SimCut is SimCut twice: on both translation directions at once, then on the o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
+from torch import Tensor
 
-from fairseq_adv.core.adv_objective import Regularisation
-from fairseq_adv.core.clean_branch import CleanBranch
-from fairseq_adv.core.divergence import Divergence
-from fairseq_adv.core.follower import PERTURB, Perturb, sides_of
-from fairseq_adv.core.game import Accumulate, Game, InvalidSetting, Peak, Side, Step
-from fairseq_adv.core.perturbation import WordPlace, kept_words
-from fairseq_adv.core.predictions import evaluate
-from fairseq_adv.core.random_state import RandomState
+from fairseq_adv.core.backward import Accumulate
+from fairseq_adv.core.game import Game
+from fairseq_adv.core.method import Method, Peak, Step
+from fairseq_adv.core.settings import InvalidSetting, means
+from fairseq_adv.core.sites import Keep
+from fairseq_adv.core.two_views import Regularisation, TwoViews
+
+WordPlace = Literal["first", "last"]
+
+_SPARED: dict[str, WordPlace] = {"source": "last", "target": "first"}
+"""The end of the source sentence, and the token that the decoder starts from."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimCut:
+class SimCut(Method):
     """A clean pass, and one in which whole words are cut off.
 
-    :param perturb: whose words: `source`, `target` or `both`.
+    :param sites: whose words: `source`, `target` or both.
     :param cutoff_rate: p_cut, the probability that a word is cut off.
     :param regularisation: the divergence, and what its gradient flows into.
     """
 
-    perturb: Perturb
-    cutoff_rate: float
+    sites: tuple[str, ...]
+    cutoff_rate: float = field(metadata=means("probability that a word's embedding is set to zero"))
     regularisation: Regularisation
 
+    follower = None
+
+    @property
+    def attacked(self) -> tuple[str, ...]:
+        """See `Method`."""
+        return self.sites
+
     def __post_init__(self) -> None:
-        if self.perturb not in PERTURB:
-            raise InvalidSetting("perturb", self.perturb, ", ".join(PERTURB))
+        for site in self.sites:
+            if site not in _SPARED:
+                raise InvalidSetting("perturb", site, "source, target, both")
         if not 0 <= self.cutoff_rate <= 1:
             raise InvalidSetting("cutoff_rate", self.cutoff_rate, "0 to 1")
 
@@ -61,30 +74,23 @@ class SimCut:
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
         """One batch; see `Method.step`."""
-        settings = self.regularisation
-        clean = CleanBranch(game, accumulate, settings.clean_branch)
-        shared = settings.dropout_masks == "shared"
-        masks = game.clean_masks() if shared else RandomState.draw()
-
+        views = TwoViews(game, accumulate, self.regularisation)
+        masks = views.masks()
         keep = {
-            side: kept_words(game.non_pad(side), self.cutoff_rate, _SPARED[side])
-            for side in sides_of(self.perturb)
+            site: Keep(kept_words(game.sites[site].mask, self.cutoff_rate, _SPARED[site]))
+            for site in self.sites
         }
-        last, value = clean.close_with(game.cut(keep, masks), settings.divergence, weight)
-        gain = None
-        if gauges:
-            with torch.no_grad():
-                whole = Divergence(clean.given, game.cut({}, masks), settings.divergence)
-                gain = value - evaluate(whole)
-        return Step(
-            last=last,
-            adv_loss=value,
-            objective=clean.task_loss + weight * value,
-            delta={},
-            clean_loss=clean.clean_loss,
-            adv_gain=gain,
-        )
+        return views.end(keep, masks, weight, gauges=gauges)
 
 
-_SPARED: dict[Side, WordPlace] = {"source": "last", "target": "first"}
-"""The end of the source sentence, and the token that the decoder starts from."""
+def kept_words(mask: Tensor, rate: float, spared: WordPlace) -> Tensor:
+    """A random choice of words to keep, B x T x 1: false with probability `rate`.
+
+    Padding and the first or last word of each sentence are always kept.
+
+    :param mask: B x T x 1, false at padding.
+    """
+    keep = torch.rand(mask.shape, device=mask.device) >= rate
+    number = mask.cumsum(1)  # 1 at a sentence's first word
+    spare = number == (1 if spared == "first" else number[:, -1:])
+    return keep | spare | ~mask

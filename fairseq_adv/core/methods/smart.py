@@ -30,30 +30,45 @@ Where the widely used release (namisan/mt-dnn) differs from the paper, the paper
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from fairseq_adv.core.adv_objective import DropoutMasks, Regularisation, Regulariser, gain
-from fairseq_adv.core.divergence import Divergence
-from fairseq_adv.core.follower import Follower
-from fairseq_adv.core.game import Accumulate, Game, InvalidSetting, Peak, Step
-from fairseq_adv.core.predictions import evaluate
-from fairseq_adv.core.stackelberg import Ascent
+import torch
+
+from fairseq_adv.core.backward import Accumulate
+from fairseq_adv.core.comparison.evaluation import Term, evaluate
+from fairseq_adv.core.game import Game
+from fairseq_adv.core.method import Method, Peak, Raised, Step
+from fairseq_adv.core.players.follower import Follower
+from fairseq_adv.core.players.stackelberg import Ascent
+from fairseq_adv.core.settings import at_least, means
+from fairseq_adv.core.two_views import Masks, Regularisation, TwoViews
 
 
 @dataclass(frozen=True, kw_only=True)
-class SMART:
+class SMART(Method):
     """Adversarial regularisation by the symmetric divergence, and a leader that stays near itself.
 
-    :param proximal_weight: mu. Where it is not 0, the game needs a reference model.
+    :param proximal_weight: mu. Where it is not 0, the game needs a reference.
     """
 
     follower: Follower
-    dropout_masks: DropoutMasks
-    proximal_weight: float
+    masks: Masks
+    proximal_weight: float = field(
+        metadata=means(
+            "weight mu of the divergence from the average of earlier models that --store-ema "
+            "keeps; 0: none"
+        )
+    )
+
+    ascends_apart = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.proximal_weight < float("inf"):
-            raise InvalidSetting("proximal_weight", self.proximal_weight, "a number from 0 up")
+        at_least("proximal_weight", self.proximal_weight, 0)
+
+    @property
+    def raises(self) -> Raised:
+        """See `Method`."""
+        return "divergence"
 
     @property
     def peak(self) -> Peak:
@@ -61,46 +76,57 @@ class SMART:
         return Peak(graphs=2, logits=2)
 
     def step(
-        self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
+        self,
+        game: Game,
+        accumulate: Accumulate,
+        *,
+        weight: float,
+        gauges: bool = False,
+        reference: Game | None = None,
     ) -> Step:
-        """Algorithm 1, one batch; see `Method.step`."""
+        """Algorithm 1, one batch; see `Method.step`.
+
+        :param reference: the same batch, and theta~, an average of earlier leaders.
+        """
         settings = Regularisation(
             divergence="symmetric-kl",
             clean_branch="differentiated",
-            dropout_masks=self.dropout_masks,
+            dropout_masks=self.masks.dropout_masks,
         )
-        l_s = Regulariser(game, accumulate, settings)
-        proximal: list[Divergence] = []
+        l_s = TwoViews(game, accumulate, settings)
+        proximal: tuple[Term, ...] = ()
         if self.proximal_weight > 0:
-            reference, kind = game.reference(), settings.divergence
-            proximal = [Divergence(reference, l_s.predictions, kind, self.proximal_weight)]
+            assert reference is not None, "whoever sets a weight has one"
+            with torch.no_grad():
+                earlier = reference.clean({}).detached()
+            comparison = game.comparison(settings.divergence)
+            proximal = (comparison.term(earlier, l_s.clean, self.proximal_weight),)
         if weight == 0:
-            return self._proximal_alone(l_s, *proximal)
+            return self._proximal_alone(l_s, accumulate, *proximal)
         ascent = Ascent(game, self.follower, l_s)
         for _ in range(self.follower.ascent_steps):
             ascent.climb(l_s.masks())
         masks = l_s.masks()
-        last, value = l_s.last(ascent.delta, masks, weight, *proximal)
+        value, _ = l_s.last(ascent.delta, masks, weight, *proximal)
         objective = l_s.task_loss + weight * value
         for term in proximal:
             objective = objective + self.proximal_weight * term.value
         return Step(
-            last=last,
             adv_loss=value,
             objective=objective,
             delta=ascent.delta,
             clean_loss=l_s.clean_loss,
-            adv_gain=gain(l_s, value, masks) if gauges else None,
+            adv_gain=l_s.gain(value, masks) if gauges else None,
             proximal_loss=proximal[0].value if proximal else None,
         )
 
-    def _proximal_alone(self, l_s: Regulariser, *proximal: Divergence) -> Step:
+    def _proximal_alone(self, l_s: TwoViews, accumulate: Accumulate, *proximal: Term) -> Step:
         """L + mu D: nobody perturbs what has no weight."""
-        last = evaluate(l_s.clean_loss, *proximal)
+        loss = evaluate(l_s.clean_loss, *proximal)
+        accumulate(loss)
         return Step(
-            last=last,
             adv_loss=None,
-            objective=last.detach(),
+            objective=loss.detach(),
             delta={},
             clean_loss=l_s.clean_loss,
             proximal_loss=proximal[0].value if proximal else None,

@@ -24,18 +24,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fairseq_adv.core.adv_objective import Regularisation, Regulariser, gain
-from fairseq_adv.core.follower import Follower
-from fairseq_adv.core.game import Accumulate, Game, Peak, Step
-from fairseq_adv.core.stackelberg import Ascent
+from fairseq_adv.core.backward import Accumulate
+from fairseq_adv.core.game import Game
+from fairseq_adv.core.method import Method, Peak, Raised, Step
+from fairseq_adv.core.players.follower import Follower
+from fairseq_adv.core.players.stackelberg import Ascent
+from fairseq_adv.core.sites import added
+from fairseq_adv.core.two_views import Regularisation, TwoViews
 
 
 @dataclass(frozen=True, kw_only=True)
-class VAT:
+class VAT(Method):
     """The game with K = `follower.ascent_steps` ascent steps whose end is taken as a constant."""
 
     follower: Follower
     regularisation: Regularisation
+
+    ascends_apart = True
+
+    @property
+    def raises(self) -> Raised:
+        """See `Method`."""
+        return "divergence"
 
     @property
     def peak(self) -> Peak:
@@ -46,17 +56,9 @@ class VAT:
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
         """Algorithm 2, one batch; see `Method.step`."""
-        l_v = Regulariser(game, accumulate, self.regularisation)
+        l_v = TwoViews(game, accumulate, self.regularisation)
         ascent = Ascent(game, self.follower, l_v)
         for _ in range(self.follower.ascent_steps):
             ascent.climb(l_v.masks())
-        masks = l_v.masks()
-        last, value = l_v.last(ascent.delta, masks, weight)
-        return Step(
-            last=last,
-            adv_loss=value,
-            objective=l_v.task_loss + weight * value,
-            delta=ascent.delta,
-            clean_loss=l_v.clean_loss,
-            adv_gain=gain(l_v, value, masks) if gauges else None,
-        )
+        delta = ascent.delta
+        return l_v.end(added(delta), l_v.masks(), weight, delta=delta, gauges=gauges)

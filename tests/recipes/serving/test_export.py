@@ -225,5 +225,7 @@ def test_mistakes(clauses: Path, trained: Path, tmp_path: Path) -> None:
         export(other, trained, out)
     assert not out.exists()
     out.mkdir()
-    with pytest.raises(RecipeError, match=r"model: not made by recipes\.export, so it stays"):
+    with pytest.raises(
+        RecipeError, match=r"model: not made by recipes\.serving\.export, so it stays"
+    ):
         export(clauses, trained, out)

@@ -318,7 +318,9 @@ def test_a_line_typed_is_translated_at_once_and_ctrl_c_ends_it_quietly(exported:
 
 
 def test_mistakes(exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"model\.json: not there; python -m recipes\.export"):
+    with pytest.raises(
+        RecipeError, match=r"model\.json: not there; python -m recipes\.serving\.export"
+    ):
         load_translator(tmp_path, warn=print)
     (tmp_path / "model.json").write_text("{}")
     with pytest.raises(RecipeError, match=r"model\.json: does not describe a model"):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 import torch
 
-from fairseq_adv.games.embedding_hooks import (
-    Lookups,
-    UnsupportedModel,
-    cut_embeddings,
-    looked_up,
-    perturbed_embeddings,
-)
+from fairseq_adv.core.sites import Add, Edit, Keep, Replace
+from fairseq_adv.games.sites import SITES, UnsupportedModel
+from fairseq_adv.games.sites.embeddings import Embeddings
 from tests.support import tiny
 
 MODELS = [tiny.transformer, tiny.shared_transformer, tiny.lstm, tiny.convolutional]
@@ -23,10 +21,18 @@ def hooks(model: Any) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 
 
-def words_of(model: Any, sample: Any) -> Lookups:
-    words = sample["net_input"]
-    source = (words["src_tokens"], words["src_lengths"])
-    return looked_up(model, {"source": source, "target": (words["prev_output_tokens"],)})
+@contextmanager
+def edited(model: Any, sample: Any, edits: dict[str, Edit]) -> Iterator[None]:
+    with ExitStack() as blocks:
+        for side, edit in edits.items():
+            blocks.enter_context(SITES[side](model, sample).apply(edit))
+        yield
+
+
+def words_of(model: Any, sample: Any, side: str) -> tuple[torch.Tensor, torch.Tensor]:
+    site = SITES[side](model, sample)
+    assert isinstance(site, Embeddings)
+    return site.looked_up
 
 
 @pytest.mark.parametrize("build", MODELS)
@@ -45,9 +51,13 @@ def test_delta_to_another_words_embedding_is_that_word(build: Any, sides: Any) -
             delta[side] = embed(tokens) - embed(other[name])
             other[name] = tokens
     clean = model(**sample["net_input"])[0]
-    with perturbed_embeddings(model, delta):  # type: ignore[arg-type]
+    expected = model(**other)[0]
+    with edited(model, sample, {side: Add(d) for side, d in delta.items()}):
         perturbed = model(**sample["net_input"])[0]
-    torch.testing.assert_close(perturbed, model(**other)[0])
+    torch.testing.assert_close(perturbed, expected)
+    embedded = {side: words_of(model, sample, side)[1] + delta[side] for side in delta}
+    with edited(model, sample, {side: Replace(e) for side, e in embedded.items()}):
+        torch.testing.assert_close(model(**sample["net_input"])[0], expected)
     assert not torch.allclose(perturbed, clean)
 
 
@@ -61,10 +71,10 @@ def test_a_cut_word_is_gone_and_its_position_stays(build: Any) -> None:
     words["src_tokens"][0, 0], words["prev_output_tokens"][0, 1] = 7, 8
     words["src_tokens"][0, 2], words["prev_output_tokens"][0, 3] = 7, 8
     keep = {
-        "source": torch.tensor([[True, False, True, True]]),
-        "target": torch.tensor([[True, True, False, True]]),
+        "source": Keep(torch.tensor([[True, False, True, True]]).unsqueeze(-1)),
+        "target": Keep(torch.tensor([[True, True, False, True]]).unsqueeze(-1)),
     }
-    with cut_embeddings(model, keep):  # type: ignore[arg-type]
+    with edited(model, sample, dict(keep)):
         cut = model(**words)[0]
     cut.square().sum().backward()
     for part, word in ((model.encoder, 5), (model.decoder, 6)):
@@ -85,23 +95,23 @@ def test_a_cut_word_is_gone_and_its_position_stays(build: Any) -> None:
 @pytest.mark.parametrize("build", MODELS)
 def test_words_are_found_in_the_order_that_the_embedding_sees(build: Any) -> None:
     model, sample = build(), tiny.batch(left_pad_source=True)
-    seen = words_of(model, sample)
     pad = model.encoder.embed_tokens.padding_idx
-    left_padded = bool(seen["source"][0][-1, 0] == pad)
+    left_padded = bool(words_of(model, sample, "source")[0][-1, 0] == pad)
     assert left_padded == (not isinstance(model, type(tiny.lstm())))  # LSTMs turn it around
-    assert torch.equal(seen["target"][0], sample["net_input"]["prev_output_tokens"])
+    seen = words_of(model, sample, "target")[0]
+    assert torch.equal(seen, sample["net_input"]["prev_output_tokens"])
 
 
 @pytest.mark.parametrize("build", MODELS)
 def test_hooks_are_gone_afterwards_and_after_an_exception(build: Any) -> None:
     model, sample = build(), tiny.batch()
     before = hooks(model)
-    seen = words_of(model, sample)
-    wrong = {"source": torch.zeros(1, 1, 3)}  # does not fit: the pass fails inside the encoder
-    with pytest.raises(RuntimeError), perturbed_embeddings(model, wrong):  # type: ignore[arg-type]
+    zero = SITES["source"](model, sample).zero
+    wrong = Add(torch.zeros(1, 1, 3))  # does not fit: the pass fails inside the encoder
+    with pytest.raises(RuntimeError), edited(model, sample, {"source": wrong}):
         model(**sample["net_input"])
     assert hooks(model) == before
-    with perturbed_embeddings(model, {"source": torch.zeros_like(seen["source"][1])}):
+    with edited(model, sample, {"source": Add(zero)}):
         assert hooks(model) > before
         model(**sample["net_input"])
     assert hooks(model) == before
@@ -116,12 +126,16 @@ def test_a_model_that_looks_words_up_twice_is_refused() -> None:
         return forward(src_tokens, **kwargs)
 
     model.encoder.forward = twice
-    with pytest.raises(UnsupportedModel, match="source"), perturbed_embeddings(model, {}):
+    nothing = Add(SITES["source"](tiny.transformer(), sample).zero)
+    with (
+        pytest.raises(UnsupportedModel, match="encoder"),
+        edited(model, sample, {"source": nothing}),
+    ):
         model(**sample["net_input"])
 
 
 def test_a_model_that_looks_nothing_up_is_refused() -> None:
     model, sample = tiny.transformer(), tiny.batch()
     model.encoder.forward = lambda *_: None
-    with pytest.raises(UnsupportedModel, match="source"):
-        words_of(model, sample)
+    with pytest.raises(UnsupportedModel, match="encoder"):
+        words_of(model, sample, "source")

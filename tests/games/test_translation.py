@@ -10,10 +10,12 @@ import torch
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.models.transformer import TransformerDecoder
 
-from fairseq_adv.core.predictions import evaluate
+from fairseq_adv.core.comparison.evaluation import evaluate
+from fairseq_adv.core.comparison.predictions import Projected
 from fairseq_adv.core.random_state import RandomState
-from fairseq_adv.games.embedding_hooks import UnsupportedModel
-from fairseq_adv.games.fairseq_game import FairseqGame
+from fairseq_adv.core.sites import Add
+from fairseq_adv.games.sites import UnsupportedModel
+from fairseq_adv.games.translation import TranslationGame
 from tests.support import tiny
 
 MODELS = [tiny.transformer, tiny.shared_transformer, tiny.lstm, tiny.convolutional]
@@ -34,8 +36,8 @@ def test_clean_loss_and_gradient_are_fairseqs(build: Any, smoothing: float, pref
         model.zero_grad()
         torch.manual_seed(1)
         options = {"label_smoothing": smoothing, "ignore_prefix_size": prefix}
-        game = FairseqGame(model, sample, tiny.criterion(**options))
-        task_loss = game.task_loss(game.clean())
+        game = TranslationGame(model, sample, tiny.criterion(**options).plain)
+        task_loss = game.task_loss(game.clean({}))
         ours = evaluate(task_loss)
         ours.backward()
     close = partial(torch.testing.assert_close, rtol=1e-13, atol=1e-13)
@@ -49,26 +51,36 @@ def test_clean_loss_and_gradient_are_fairseqs(build: Any, smoothing: float, pref
 def test_predictions_are_fairseqs(build: Any) -> None:
     model, sample = build(), tiny.batch()
     with torch.no_grad():
-        predictions = tiny.game(model, sample).clean().keep(probabilities=False)
+        predictions = tiny.game(model, sample).clean({}).keep({})
         logits = model(**sample["net_input"])[0]
     expected = logits[sample["target"] != tiny.task().target_dictionary.pad()]
-    torch.testing.assert_close(predictions.hidden, expected)
+    torch.testing.assert_close(predictions.vectors, expected)
 
 
 @pytest.mark.parametrize("build", MODELS)
-def test_the_reference_s_predictions_are_constants(build: Any) -> None:
-    reference, sample = build(), tiny.batch()
-    game = FairseqGame(build(), sample, tiny.criterion("smart"), reference_model=reference)
-    predictions = game.reference()
-    assert not evaluate(game.task_loss(predictions)).requires_grad
-    assert any(p.requires_grad for p in reference.parameters()), "of itself it is no constant"
+def test_detached_predictions_are_constants(build: Any) -> None:
+    game = tiny.game(build(), tiny.batch())
+    with torch.no_grad():
+        predictions = game.clean({})
+    assert not evaluate(game.task_loss(predictions.detached())).requires_grad
+    assert any(part.requires_grad for part in game.clean({}).parts)
+
+
+def test_the_reference_drops_nothing_out() -> None:
+    """SMART's game on the average of earlier models."""
+    criterion, sample = tiny.criterion("smart"), tiny.batch()
+    average = tiny.transformer(dropout=0.5).train()
+    known = {"reference_model": average, "memory": None, "autocast": False}
+    game = criterion.beside(sample, **known)["reference"]
+    assert torch.equal(game.clean({}).vectors, game.clean({}).vectors)
+    assert tiny.criterion("smart", proximal_weight=0.0).beside(sample, **known) == {}
 
 
 def test_transformers_and_lstms_end_with_hidden_states() -> None:
     """And those whose last step is another than the usual projection, with logits."""
 
     def hidden(model: Any) -> bool:
-        return tiny.game(model, tiny.batch()).clean().weight is not None
+        return isinstance(tiny.game(model, tiny.batch()).clean({}), Projected)
 
     assert hidden(tiny.transformer()) and hidden(tiny.shared_transformer()) and hidden(tiny.lstm())
     assert not hidden(tiny.convolutional())
@@ -89,15 +101,16 @@ def test_transformers_and_lstms_end_with_hidden_states() -> None:
 def test_dropout_masks_can_be_drawn_again(build: Any) -> None:
     model, sample = build(dropout=0.3), tiny.batch()
     game = tiny.game(model, sample)
-    clean = game.clean().hidden
-    nothing = {"source": game.zero_delta("source"), "target": game.zero_delta("target")}
+    masks = RandomState.capture()
+    clean = game.clean({}).vectors
+    nothing = {name: Add(game.sites[name].zero) for name in ("source", "target")}
     following = torch.get_rng_state()
-    assert torch.equal(game.perturbed(nothing, game.clean_masks()).hidden, clean)
+    assert torch.equal(game.perturbed(nothing, masks).vectors, clean)
     assert torch.equal(torch.get_rng_state(), following), "replaying must not disturb what follows"
     first, second = RandomState.draw(), RandomState.draw()
-    once = game.perturbed(nothing, first).hidden
-    assert torch.equal(game.perturbed(nothing, first).hidden, once)
-    assert not torch.equal(game.perturbed(nothing, second).hidden, once)
+    once = game.perturbed(nothing, first).vectors
+    assert torch.equal(game.perturbed(nothing, first).vectors, once)
+    assert not torch.equal(game.perturbed(nothing, second).vectors, once)
     assert not torch.equal(once, clean)
 
 
@@ -126,15 +139,15 @@ def test_replay_restores_the_generator_after_an_exception() -> None:
 def test_padding_is_not_perturbed_nor_predicted(build: Any) -> None:
     model, sample = build(), tiny.batch(((5, 4), (3, 6)))
     game = tiny.game(model, sample)
-    game.clean()
-    assert game.non_pad("source").sum(1).tolist() == [5, 3]
-    assert game.non_pad("target").sum(1).tolist() == [4, 6]
+    assert game.sites["source"].mask.sum((1, 2)).tolist() == [5, 3]
+    assert game.sites["target"].mask.sum((1, 2)).tolist() == [4, 6]
     assert game.sentences().tolist() == 4 * [0] + 6 * [1]
-    assert game.zero_delta("source").shape == (2, 5, 8)
+    assert game.sites["source"].zero.shape == (2, 5, 8)
 
 
 def test_a_prefix_that_the_loss_ignores_is_not_predicted() -> None:
-    game = FairseqGame(tiny.transformer(), tiny.batch(), tiny.criterion(ignore_prefix_size=2))
+    plain = tiny.criterion(ignore_prefix_size=2).plain
+    game = TranslationGame(tiny.transformer(), tiny.batch(), plain)
     assert game.sentences().tolist() == 2 * [0] + 4 * [1] + [2]
 
 
@@ -142,15 +155,14 @@ def test_the_convolutional_encoder_learns_slowly_and_delta_gets_its_true_gradien
     with tiny.float64_throughout():
         model, sample = tiny.convolutional().double(), tiny.batch()
         game = tiny.game(model, sample)
-        game.clean()
         masks = RandomState.draw()
         size = len(game.sentences()), len(tiny.task().source_dictionary)
         cotangent = torch.randn(size, dtype=torch.float64)
 
         def value(delta: torch.Tensor) -> torch.Tensor:
-            return (game.perturbed({"source": delta}, masks).hidden * cotangent).sum()
+            return (game.perturbed({"source": Add(delta)}, masks).vectors * cotangent).sum()
 
-        delta = game.zero_delta("source").requires_grad_()
+        delta = game.sites["source"].zero.clone().requires_grad_()
         value(delta).backward()
         ours = {name: p.grad for name, p in model.named_parameters()}
         direction = torch.randn_like(delta)
@@ -163,9 +175,9 @@ def test_the_convolutional_encoder_learns_slowly_and_delta_gets_its_true_gradien
         weight = model.encoder.fc2.bias
         with torch.no_grad():
             weight[0] += h
-            up = value(game.zero_delta("source"))
+            up = value(game.sites["source"].zero)
             weight[0] -= 2 * h
-            down = value(game.zero_delta("source"))
+            down = value(game.sites["source"].zero)
         assert float(ours["encoder.fc2.bias"][0]) == pytest.approx(
             float(up - down) / (2 * h) / 4, rel=1e-6
         )
@@ -174,6 +186,6 @@ def test_the_convolutional_encoder_learns_slowly_and_delta_gets_its_true_gradien
 def test_models_that_cannot_be_perturbed_are_refused() -> None:
     model = tiny.transformer(adaptive_softmax_cutoff="5", adaptive_softmax_dropout=0.0)
     with pytest.raises(UnsupportedModel, match="--adaptive-softmax-cutoff"):
-        tiny.game(model, tiny.batch())
+        TranslationGame.check(model, ())
     with pytest.raises(UnsupportedModel, match=r"encoder\.embed_tokens"):
-        tiny.game(torch.nn.Linear(1, 1), tiny.batch())  # type: ignore[arg-type]
+        TranslationGame.check(torch.nn.Linear(1, 1), ("source",))

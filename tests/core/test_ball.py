@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from fairseq_adv.core.perturbation import (
-    NORMS,
-    SCOPES,
-    gaussian,
-    kept_words,
-    norm_of,
-    project,
-    uniform,
-)
+from fairseq_adv.core.methods.simcut import kept_words
+from fairseq_adv.core.players.ball import NORMS, SCOPES, Ball
+from fairseq_adv.core.players.start import Gaussian, Uniform
 
 # One sentence of two tokens, of lengths 5 and 12 (and 13 together), largest component 12.
 SENTENCE = torch.tensor([[[3.0, 4.0], [12.0, 0.0]]])
+
+
+@dataclass
+class Place:
+    """A site."""
+
+    zero: Tensor
+    mask: Tensor
+
+
+def project(delta: Tensor, epsilon: float, norm: Any, scope: Any) -> Tensor:
+    return Ball(epsilon=epsilon, norm=norm, norm_scope=scope).project(delta)
+
+
+def norm_of(x: Tensor, norm: Any, scope: Any) -> Tensor:
+    return Ball(epsilon=1.0, norm=norm, norm_scope=scope).norm_of(x)
 
 
 def test_norms_by_hand() -> None:
@@ -47,9 +59,9 @@ def test_projection_by_hand() -> None:
 def test_sentences_have_balls_of_their_own(norm: str, scope: str) -> None:
     generator = torch.Generator().manual_seed(1)
     delta = torch.randn(4, 3, 5, generator=generator)
-    together = project(delta, 0.7, norm, scope)  # type: ignore[arg-type]
+    together = project(delta, 0.7, norm, scope)
     for i in range(4):
-        alone = project(delta[i : i + 1], 0.7, norm, scope)  # type: ignore[arg-type]
+        alone = project(delta[i : i + 1], 0.7, norm, scope)
         torch.testing.assert_close(together[i : i + 1], alone)
 
 
@@ -59,15 +71,15 @@ def test_derivative_of_projection(norm: str, scope: str) -> None:
     delta = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     delta[0] *= 0.01  # inside the ball
     delta.requires_grad_()
-    assert torch.autograd.gradcheck(lambda d: project(d, 0.5, norm, scope), delta)  # type: ignore[arg-type]
-    assert torch.autograd.gradcheck(lambda d: norm_of(d, norm, scope), delta)  # type: ignore[arg-type]
+    assert torch.autograd.gradcheck(lambda d: project(d, 0.5, norm, scope), delta)
+    assert torch.autograd.gradcheck(lambda d: norm_of(d, norm, scope), delta)
 
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("scope", SCOPES)
 def test_derivative_at_zero_is_finite(norm: str, scope: str) -> None:
     zero = torch.zeros(2, 3, 4, requires_grad=True)
-    (norm_of(zero, norm, scope).sum() + project(zero, 0.0, norm, scope).sum()).backward()  # type: ignore[arg-type]
+    (norm_of(zero, norm, scope).sum() + project(zero, 0.0, norm, scope).sum()).backward()
     assert zero.grad is not None and zero.grad.isfinite().all()
 
 
@@ -83,13 +95,13 @@ def test_a_perturbation_never_leaves_its_ball(
     values: list[float], epsilon: float, norm: str, scope: str
 ) -> None:
     delta = torch.tensor(values).view(2, 3, 2)
-    projected = project(delta, epsilon, norm, scope)  # type: ignore[arg-type]
+    projected = project(delta, epsilon, norm, scope)
     for sentence in projected.tolist():
         groups = [[x for word in sentence for x in word]] if scope == "sentence" else sentence
         for group in groups:
             size = math.hypot(*group) if norm == "l2" else max(abs(x) for x in group)
             assert size <= epsilon * (1 + 1e-5) + 1e-30
-    inside = norm_of(delta, norm, scope) <= epsilon  # type: ignore[arg-type]
+    inside = norm_of(delta, norm, scope) <= epsilon
     unchanged = projected == delta
     assert (unchanged | ~inside).all(), "what is inside already stays where it is"
 
@@ -97,7 +109,7 @@ def test_a_perturbation_never_leaves_its_ball(
 def test_noise_spares_padding_and_has_the_right_size() -> None:
     torch.manual_seed(1)
     non_pad = torch.tensor([[True] * 40 + [False] * 10] * 50)
-    noise = gaussian(torch.zeros(50, 50, 16), non_pad, 0.3)
+    noise = Gaussian(init_std=0.3).draw(Place(torch.zeros(50, 50, 16), non_pad.unsqueeze(-1)))
     assert not noise[~non_pad].any()
     assert float(noise[non_pad].std()) == pytest.approx(0.3, rel=0.02)
     assert float(noise[non_pad].mean()) == pytest.approx(0.0, abs=0.01)
@@ -110,9 +122,10 @@ def test_a_uniform_start_is_within_the_ball(norm: Any, scope: Any) -> None:
     torch.manual_seed(1)
     non_pad = torch.tensor([[False, True, True, True], [False, False, False, True]])
     epsilon, size = 0.5, 4000
-    start = uniform(torch.zeros(2, 4, size), non_pad, epsilon, norm, scope)
+    ball = Ball(epsilon=epsilon, norm=norm, norm_scope=scope)
+    start = Uniform(ball).draw(Place(torch.zeros(2, 4, size), non_pad.unsqueeze(-1)))
     assert not start[~non_pad].any()
-    assert float(norm_of(start, norm, scope).max()) <= epsilon
+    assert float(ball.norm_of(start).max()) <= epsilon
     words = (3, 1) if scope == "sentence" else (1, 1)
     for i in (0, 1):
         furthest = epsilon if norm == "linf" else epsilon / (words[i] * size) ** 0.5
@@ -131,12 +144,13 @@ def test_words_are_cut_off_at_their_rate(spared: Any, column: int, left_padded: 
     non_pad = torch.arange(9) < lengths[:, None]
     if left_padded:
         non_pad = non_pad.flip(1)
-    draws = torch.stack([kept_words(non_pad, 0.3, spared) for _ in range(2000)])
+    mask = non_pad.unsqueeze(-1)
+    draws = torch.stack([kept_words(mask, 0.3, spared).squeeze(-1) for _ in range(2000)])
     assert draws[:, ~non_pad].all()
     for i in range(3):
         words = draws[:, i, non_pad[i]].double().mean(0)  # how often each word was kept
         assert words[column] == 1
         others = words[1:] if column == 0 else words[:-1]
         assert ((others - 0.7).abs() < 0.05).all()
-    assert kept_words(non_pad, 0.0, spared).all()
-    assert (kept_words(non_pad, 1.0, spared) & non_pad).sum(1).tolist() == [1, 1, 1]
+    assert kept_words(mask, 0.0, spared).all()
+    assert (kept_words(mask, 1.0, spared) & mask).sum((1, 2)).tolist() == [1, 1, 1]

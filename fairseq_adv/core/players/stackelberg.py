@@ -38,10 +38,12 @@ from torch import Tensor
 from torch.backends import cudnn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fairseq_adv.core.adv_objective import Regulariser
-from fairseq_adv.core.follower import Follower, State, as_leaves
-from fairseq_adv.core.game import Delta, Game
+from fairseq_adv.core.game import Game
+from fairseq_adv.core.players.follower import Follower
+from fairseq_adv.core.players.rule import State
 from fairseq_adv.core.random_state import RandomState
+from fairseq_adv.core.sites import Delta, added, as_leaves, per_sentence, within_sentence
+from fairseq_adv.core.two_views import TwoViews
 
 UnrollMethod = Literal["exact", "central", "one-sided"]
 UNROLL_METHODS: tuple[UnrollMethod, ...] = get_args(UnrollMethod)
@@ -53,8 +55,8 @@ class Unrolled:
 
     delta: Delta
     """delta^K, detached."""
-    pull_back: Callable[[Delta], Tensor]
-    """From v to v^T d delta^K / d theta: accumulates all of its terms but the last; returns it."""
+    pull_back: Callable[[Delta], None]
+    """Given v, accumulates v^T d delta^K / d theta."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +70,18 @@ class _Move:
 
 
 class Ascent:
-    """K ascent steps on the regulariser, of which the last ones may be unrolled."""
+    """K ascent steps on l_v, of which the last ones may be unrolled."""
 
-    def __init__(self, game: Game, follower: Follower, regulariser: Regulariser) -> None:
+    def __init__(self, game: Game, follower: Follower, l_v: TwoViews) -> None:
         self.game = game
         self.follower = follower
-        self.regulariser = regulariser
-        self.delta, self.state = follower.start(game)
+        self.l_v = l_v
+        self.delta, self.state = follower.begin(game)
 
     def climb(self, masks: RandomState) -> None:
         """One ascent step whose result is a constant: only delta's gradient is computed."""
         leaf = as_leaves(self.delta)
-        gradient = l_v_gradient(self.regulariser, leaf, masks)
+        gradient = l_v_gradient(self.l_v, leaf, masks)
         self._step(gradient)
 
     def _step(self, gradient: Delta) -> None:
@@ -91,60 +93,57 @@ class Ascent:
         delta, state = as_leaves(self.delta), self.state
         with _twice_differentiable_kernels():
             for mask in masks:
-                gradient = l_v_gradient(self.regulariser, delta, mask, create_graph=True)
+                gradient = l_v_gradient(self.l_v, delta, mask, create_graph=True)
                 delta, state = self.follower.move(self.game, delta, gradient, state)
 
-        def pull_back(v: Delta) -> Tensor:
-            products = [(v[side] * d).sum() for side, d in delta.items()]
-            return torch.stack(products).sum()
+        def pull_back(v: Delta) -> None:
+            products = [(v[site] * d).sum() for site, d in delta.items()]
+            self.l_v.accumulate(torch.stack(products).sum())
 
-        return Unrolled({side: d.detach() for side, d in delta.items()}, pull_back)
+        return Unrolled({site: d.detach() for site, d in delta.items()}, pull_back)
 
     def central(self, masks: Sequence[RandomState], radius: float) -> Unrolled:
         """Unroll one step for each of the masks by central differences."""
         moves = []
         for mask in masks:
             leaf = as_leaves(self.delta)
-            gradient = l_v_gradient(self.regulariser, leaf, mask)
+            gradient = l_v_gradient(self.l_v, leaf, mask)
             moves.append(_Move(mask, self.delta, gradient, self.state))
             self._step(gradient)
 
-        def pull_back(v: Delta) -> Tensor:
+        def pull_back(v: Delta) -> None:
             state_bar: list[Tensor] | None = None
-            for left, move in reversed(list(enumerate(moves))):
+            for move in reversed(moves):
                 u, w, state_bar = self._pull_back_move(move, v, state_bar)
                 length = _length(w)  # B
                 r = torch.where(length > 0, radius / torch.where(length > 0, length, 1.0), 0.0)
                 weight = length / (2 * radius)
                 plus = as_leaves(_shifted(move.before, w, r))
-                upper = self.regulariser(plus, move.masks, weight)
-                at_plus = self.regulariser.accumulate(upper, tuple(plus.values()))
+                upper = self.l_v(plus, move.masks, weight)
+                at_plus = self.l_v.accumulate(upper, tuple(plus.values()))
                 del upper
                 minus = as_leaves(_shifted(move.before, w, -r))
-                lower = self.regulariser(minus, move.masks, -weight)
-                if left == 0:
-                    return lower
-                at_minus = self.regulariser.accumulate(lower, tuple(minus.values()))
+                lower = self.l_v(minus, move.masks, -weight)
+                at_minus = self.l_v.accumulate(lower, tuple(minus.values()))
                 v = _sum(u, at_plus, at_minus)
-            raise AssertionError("there is always a first move")
 
         return Unrolled(self.delta, pull_back)
 
     def one_sided(self, masks: Sequence[RandomState], radius: float) -> Unrolled:
         """Unroll one step for each of the masks by forward differences."""
-        theta = (*self.game.parameters(), *self.regulariser.shared)
+        theta = (*self.game.parameters(), *self.l_v.shared)
         moves = []
         for mask in masks:
             leaf = as_leaves(self.delta)
-            value = self.regulariser(leaf, mask)
+            value = self.l_v(leaf, mask)
             gradients = torch.autograd.grad(value, (*leaf.values(), *theta), materialize_grads=True)
             gradient = dict(zip(leaf, gradients, strict=False))
             moves.append((_Move(mask, self.delta, gradient, self.state), gradients[len(leaf) :]))
             self._step(gradient)
 
-        def pull_back(v: Delta) -> Tensor:
+        def pull_back(v: Delta) -> None:
             state_bar: list[Tensor] | None = None
-            while True:
+            while moves:
                 move, at_before = moves.pop()
                 u, w, state_bar = self._pull_back_move(move, v, state_bar)
                 length = _length(w)
@@ -154,12 +153,10 @@ class Ascent:
                 # A linear function of theta whose gradient is the one that the step left.
                 pairs = zip(theta, at_before, strict=True)
                 linear = [(-weight * g * t).sum() for t, g in pairs]
-                self.regulariser.accumulate(torch.stack(linear).sum())
+                self.l_v.accumulate(torch.stack(linear).sum())
                 plus = as_leaves(_shifted(move.before, w, r.expand_as(length)))
-                upper = weight * self.regulariser(plus, move.masks)
-                if not moves:
-                    return upper
-                at_plus = self.regulariser.accumulate(upper, tuple(plus.values()))
+                upper = weight * self.l_v(plus, move.masks)
+                at_plus = self.l_v.accumulate(upper, tuple(plus.values()))
                 at_move = tuple(-weight * g for g in move.gradient.values())
                 v = _sum(u, at_plus, at_move)
 
@@ -171,8 +168,8 @@ class Ascent:
         """Cotangents of delta^{k-1}, of the gradient and of the rule's state, from those after."""
         before, gradient = as_leaves(move.before), as_leaves(move.gradient)
         moments = {
-            side: (mean.detach().requires_grad_(), square.detach().requires_grad_())
-            for side, (mean, square) in move.state.moments.items()
+            site: (mean.detach().requires_grad_(), square.detach().requires_grad_())
+            for site, (mean, square) in move.state.moments.items()
         }
         with torch.enable_grad():
             after, state = self.follower.move(
@@ -196,34 +193,34 @@ class Ascent:
 
 
 def l_v_gradient(
-    l_v: Regulariser, delta: Delta, masks: RandomState, *, create_graph: bool = False
+    l_v: TwoViews, delta: Delta, masks: RandomState, *, create_graph: bool = False
 ) -> Delta:
-    """d l_v / d delta, for each side. The parameters' gradients are not computed.
+    """d l_v / d delta, for each site. The parameters' gradients are not computed.
 
     In float16 it would vanish on its way back through the model, and in a double backward pass
     the ascent's answer, which a normalized rule divides by the gradient's length, would
     overflow. Each sentence's part therefore goes back so scaled that it is of size 1 where
     it enters the model. It is free of that when it comes out.
     """
-    perturbed = l_v.game.perturbed(delta, masks)
+    perturbed = l_v.game.perturbed(added(delta), masks)
     entering = l_v.gradient(perturbed, differentiable=create_graph)
     scale: Tensor | None = None
-    if perturbed.hidden.dtype == torch.float16:
+    if perturbed.vectors.dtype == torch.float16:
         sentences, size = l_v.game.sentences(), next(iter(delta.values())).size(0)
         rows = entering.detach().abs().amax(1)
         largest = rows.new_zeros(size).scatter_reduce(0, sentences, rows, "amax")
         scale = torch.where(largest > 0, 1 / torch.where(largest > 0, largest, 1.0), 1.0)
         entering = entering * scale[sentences].unsqueeze(1)
     gradients = torch.autograd.grad(
-        perturbed.hidden,
+        perturbed.vectors,
         list(delta.values()),
-        entering.to(perturbed.hidden.dtype),
+        entering.to(perturbed.vectors.dtype),
         create_graph=create_graph,
         materialize_grads=True,
     )
     return {
-        side: g if scale is None else g / scale[:, None, None]
-        for side, g in zip(delta, gradients, strict=True)
+        site: g if scale is None else g / per_sentence(scale, g)
+        for site, g in zip(delta, gradients, strict=True)
     }
 
 
@@ -243,15 +240,16 @@ def _twice_differentiable_kernels() -> Iterator[None]:
 
 
 def _length(w: Delta) -> Tensor:
-    """Euclidean length of each sentence over both sides together: shape B."""
-    return torch.stack([d.square().sum((1, 2)) for d in w.values()]).sum(0).sqrt()
+    """Euclidean length of each sentence over all sites together: shape B."""
+    squares = [d.square().sum(within_sentence(d)) for d in w.values()]
+    return torch.stack(squares).sum(0).sqrt()
 
 
 def _shifted(delta: Delta, w: Delta, r: Tensor) -> Delta:
-    return {side: d + r[:, None, None] * w[side] for side, d in delta.items()}
+    return {site: d + per_sentence(r, d) * w[site] for site, d in delta.items()}
 
 
 def _sum(first: Delta, *others: Sequence[Tensor]) -> Delta:
     return {
-        side: d + sum(other[i] for other in others) for i, (side, d) in enumerate(first.items())
+        site: d + sum(other[i] for other in others) for i, (site, d) in enumerate(first.items())
     }

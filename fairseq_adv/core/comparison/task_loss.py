@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fairseq_adv.core.predictions import Chunk, Predictions, Term
+from fairseq_adv.core.comparison.comparison import refuse_one_output
+from fairseq_adv.core.comparison.evaluation import Term
+from fairseq_adv.core.comparison.predictions import Chunk, Predictions
+from fairseq_adv.core.comparison.softmax import probabilities, top
 
 
 class TaskLoss(Term):
@@ -15,6 +18,7 @@ class TaskLoss(Term):
     """
 
     def __init__(self, predictions: Predictions, targets: Tensor, smoothing: float) -> None:
+        refuse_one_output(predictions)
         self.of = (predictions,)
         self._targets = targets.unsqueeze(1)
         self._smoothing = smoothing
@@ -31,14 +35,14 @@ class TaskLoss(Term):
         z, targets = chunk.logits, self._targets[chunk.rows]
         each = self._smoothing / (z.size(1) - 1)
         true = 1 - self._smoothing - each
-        top, q_top = chunk.top
-        log_sum = top - q_top.log()  # log sum exp z
+        z_top, q_top = top(chunk)
+        log_sum = z_top - q_top.log()  # log sum exp z
         nll = (log_sum - z.gather(1, targets)).sum()
         self.nll = self.nll + nll
         self.value = self.value + true * nll
         if each > 0:
             self.value = self.value + each * (z.size(1) * log_sum.squeeze(1) - z.sum(1)).sum()
         if chunk.wanted:  # q less what it should be
-            to_logits = chunk.q - each
+            to_logits = probabilities(chunk) - each
             share = to_logits.new_full((), -true).expand_as(targets)
             chunk.add(to_logits.scatter_add_(1, targets, share))

@@ -10,10 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from fairseq_adv.core import predictions as module
-from fairseq_adv.core.divergence import KINDS, Divergence, Kind, gradient_of_divergence
-from fairseq_adv.core.predictions import Backflow, Predictions, evaluate
-from fairseq_adv.core.task_loss import TaskLoss
+from fairseq_adv.core.comparison import dense
+from fairseq_adv.core.comparison import predictions as module
+from fairseq_adv.core.comparison.comparison import KINDS, Comparison, Kind, OneOutput
+from fairseq_adv.core.comparison.evaluation import Backflow, evaluate
+from fairseq_adv.core.comparison.predictions import Logits, Predictions, Projected
+from fairseq_adv.core.comparison.softmax import Divergence, Softmax
+from fairseq_adv.core.comparison.task_loss import TaskLoss
 
 N, C, V = 7, 3, 5
 
@@ -43,6 +46,18 @@ def clean_logits() -> Tensor:
     return numbers(N, V, seed=9)
 
 
+def given_by(*parts: Tensor) -> Predictions:
+    """Predictions of logits, or of hidden states and a projection."""
+    return Logits(*parts) if len(parts) == 1 else Projected(*parts)
+
+
+COMPARISONS: dict[str, Callable[[Kind], Comparison]] = {
+    "softmax": Softmax,
+    "dense": dense.divergence,
+}
+in_both_ways = pytest.mark.parametrize("way", COMPARISONS)
+
+
 def naive_logits(hidden: Tensor, weight: Tensor | None = None, bias: Any = 0) -> Tensor:
     return hidden if weight is None else hidden @ weight.t() + bias
 
@@ -59,16 +74,18 @@ def naive_divergence(y: Tensor, z: Tensor, kind: Kind) -> Tensor:
 @pytest.mark.parametrize(
     ("kind", "expected"), [("kl", KL_PQ), ("symmetric-kl", (KL_PQ + KL_QP) / 2)]
 )
-def test_a_divergence_by_hand(kind: Kind, expected: float) -> None:
-    p, q = (Predictions(logits.double().expand(3, 2)) for logits in (P, Q))
-    term = Divergence(p, q, kind, torch.tensor([1.0, 2.0, 0.0]))
+@in_both_ways
+def test_a_divergence_by_hand(way: str, kind: Kind, expected: float) -> None:
+    p, q = (Logits(logits.double().expand(3, 2)) for logits in (P, Q))
+    compare = COMPARISONS[way](kind)
+    term = compare.term(p, q, torch.tensor([1.0, 2.0, 0.0]))
     assert float(evaluate(term)) == pytest.approx(3 * expected)
     assert float(term.value) == pytest.approx(3 * expected)  # one row each
-    assert float(evaluate(Divergence(p, q, kind))) == pytest.approx(3 * expected)
+    assert float(evaluate(compare.term(p, q))) == pytest.approx(3 * expected)
 
 
 def test_a_loss_by_hand() -> None:
-    term = TaskLoss(Predictions(P.double().expand(1, 2)), torch.tensor([1]), 0.1)
+    term = TaskLoss(Logits(P.double().expand(1, 2)), torch.tensor([1]), 0.1)
     value = evaluate(term)
     assert float(term.nll) == pytest.approx(math.log(4 / 3))
     assert float(value) == pytest.approx(0.9 * math.log(4 / 3) + 0.1 * math.log(4))
@@ -77,9 +94,10 @@ def test_a_loss_by_hand() -> None:
 @in_chunks
 @projected
 @every_kind
-@pytest.mark.parametrize("kept", ["nothing", "logits", "probabilities"])
+@in_both_ways
+@pytest.mark.parametrize("kept", [False, True])
 def test_terms_and_their_derivatives_are_autograd_s(
-    kind: Kind, projection: str, chunk: int, kept: str, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, projection: str, chunk: int, way: str, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two passes at once that share a projection, in whatever chunks."""
     monkeypatch.setitem(module._CHUNK, "cpu", chunk)
@@ -96,12 +114,13 @@ def test_terms_and_their_derivatives_are_autograd_s(
     sent = (to_logits * y).sum()
     expected = torch.autograd.grad(3 * (total + sent), [*parts, other], retain_graph=True)
 
-    p, q = Predictions(other, *parts[1:]), Predictions(*parts)
-    if kept != "nothing":
-        p.keep(probabilities=kept == "probabilities")
-        q.keep(probabilities=kept == "probabilities")
+    p, q = given_by(other, *parts[1:]), given_by(*parts)
+    compare = COMPARISONS[way](kind)
+    if kept:
+        compare.keep(p)
+        compare.keep(q)
     first, second = TaskLoss(p, words, 0.2), TaskLoss(q, words, 0.2)
-    divergence = Divergence(p, q, kind, weights)
+    divergence = compare.term(p, q, weights)
     value = evaluate(first, Backflow(p, to_logits), divergence, second)
     torch.testing.assert_close(value, total)
     torch.testing.assert_close(first.value, losses[0])
@@ -114,7 +133,7 @@ def test_terms_and_their_derivatives_are_autograd_s(
 
 def test_what_is_sent_back_is_not_overwritten() -> None:
     (hidden,), sent = predicted("none"), numbers(N, V, seed=6).detach()
-    predictions, before = Predictions(hidden), sent.clone()
+    predictions, before = Logits(hidden), sent.clone()
     terms = Backflow(predictions, sent), TaskLoss(predictions, torch.arange(N) % V, 0.1)
     evaluate(*terms)
     assert torch.equal(sent, before)
@@ -123,21 +142,27 @@ def test_what_is_sent_back_is_not_overwritten() -> None:
 @in_chunks
 @projected
 @every_kind
+@in_both_ways
 def test_the_gradient_of_a_divergence_and_its_derivatives(
-    kind: Kind, projection: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+    way: str, kind: Kind, projection: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(module._CHUNK, "cpu", chunk)
     parts, logits = predicted(projection), clean_logits()
+    compare = COMPARISONS[way](kind)
+
+    def kept(logits: Tensor) -> Logits:
+        given = Logits(logits)
+        compare.keep(given)
+        return given
 
     def gradient(*tensors: Tensor) -> Tensor:
-        given, predictions = Predictions(tensors[-1]), Predictions(*tensors[:-1])
-        return gradient_of_divergence(given, predictions, kind, differentiable=True)
+        given, predictions = kept(tensors[-1]), given_by(*tensors[:-1])
+        return compare.gradient(given, predictions, differentiable=True)
 
     value = naive_divergence(logits, naive_logits(*parts), kind).sum()
     (expected,) = torch.autograd.grad(value, parts[:1], create_graph=True)
     torch.testing.assert_close(gradient(*parts, logits), expected)
-    given, predictions = Predictions(logits), Predictions(*parts)
-    constant = gradient_of_divergence(given, predictions, kind, differentiable=False)
+    constant = compare.gradient(kept(logits), given_by(*parts), differentiable=False)
     torch.testing.assert_close(constant, expected.detach())
     assert not constant.requires_grad
 
@@ -154,7 +179,7 @@ def test_the_gradient_of_a_divergence_and_its_derivatives(
 def test_what_is_not_wanted_is_not_computed(
     projection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts, clean = predicted(projection), Predictions(clean_logits().detach())
+    parts, clean = predicted(projection), Logits(clean_logits().detach())
     asked, add = [], module.Chunk.add
 
     def noted(chunk: module.Chunk, to_logits: Tensor) -> None:
@@ -164,19 +189,19 @@ def test_what_is_not_wanted_is_not_computed(
     monkeypatch.setattr(module.Chunk, "add", noted)
     for wanted in range(len(parts)):
         given = [t if i == wanted else t.detach() for i, t in enumerate(parts)]
-        value = evaluate(Divergence(clean, Predictions(*given), "symmetric-kl"))
+        value = evaluate(Divergence(clean, given_by(*given), "symmetric-kl"))
         (gradient,) = torch.autograd.grad(value, given[wanted])
         assert gradient.shape == parts[wanted].shape
     assert len(asked) == len(parts), "and nothing of what is constant"
     with torch.no_grad():
-        term = Divergence(Predictions(clean_logits()), Predictions(*parts), "kl")
+        term = Divergence(Logits(clean_logits()), given_by(*parts), "kl")
         assert not evaluate(term).requires_grad
     assert len(asked) == len(parts)
 
 
 def test_a_value_is_differentiated_once() -> None:
     (hidden,) = predicted("none")
-    value = evaluate(TaskLoss(Predictions(hidden), torch.arange(N) % V, 0.1))
+    value = evaluate(TaskLoss(Logits(hidden), torch.arange(N) % V, 0.1))
     (gradient,) = torch.autograd.grad(value, hidden, create_graph=True)
     with pytest.raises(RuntimeError, match="does not require grad"):
         gradient.sum().backward()
@@ -187,27 +212,29 @@ def test_equal_distributions_have_gradient_zero_exactly(kind: Kind) -> None:
     generator = torch.Generator().manual_seed(1)
     hidden = torch.randn(12, 16, generator=generator)
     weight = torch.randn(1000, 16, generator=generator)
-    clean = Predictions(hidden, weight).keep(probabilities=True)
-    clean.hidden.requires_grad_()
+    compare = Softmax(kind)
+    clean = compare.keep(Projected(hidden, weight))
+    clean.vectors.requires_grad_()
     hidden.requires_grad_()
-    value = evaluate(Divergence(clean, Predictions(hidden, weight), kind))
+    value = evaluate(compare.term(clean, Projected(hidden, weight)))
     value.backward()  # type: ignore[no-untyped-call]
     assert not value.any()
-    for tensor in (hidden, clean.hidden):
+    for tensor in (hidden, clean.vectors):
         assert tensor.grad is not None and not tensor.grad.any()
-    again = Predictions(hidden, weight)
-    assert not gradient_of_divergence(clean, again, kind, differentiable=False).any()
+    again = Projected(hidden, weight)
+    assert not compare.gradient(clean, again, differentiable=False).any()
 
 
 @every_kind
-def test_impossible_words_do_not_overflow(kind: Kind) -> None:
+@in_both_ways
+def test_impossible_words_do_not_overflow(way: str, kind: Kind) -> None:
     """log(softmax) of these logits is -inf in float32, and so was the released code's loss."""
-    clean = Predictions(torch.tensor([[0.0, 300.0]], requires_grad=True))
+    clean = Logits(torch.tensor([[0.0, 300.0]], requires_grad=True))
     hidden = torch.tensor([[300.0, 0.0]], requires_grad=True)
-    value = evaluate(Divergence(clean, Predictions(hidden), kind))
+    value = evaluate(COMPARISONS[way](kind).term(clean, Logits(hidden)))
     value.backward()  # type: ignore[no-untyped-call]
     assert float(value) == pytest.approx(300.0)
-    for tensor in (hidden, clean.hidden):
+    for tensor in (hidden, clean.vectors):
         assert tensor.grad is not None and tensor.grad.isfinite().all()
 
 
@@ -228,7 +255,7 @@ def test_small_divergences_in_float32(
     y, z = y.float(), z.float()
     tolerance = 32 * 2.0**-24 * (1 + 1 / difference)
     for i in range(len(y)):
-        p, q = (Predictions(logits[i : i + 1]) for logits in (y, z))
+        p, q = (Logits(logits[i : i + 1]) for logits in (y, z))
         expected = naive_divergence(y[i].double(), z[i].double(), kind)
         found = evaluate(Divergence(p, q, kind)).double()
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=0)
@@ -244,10 +271,10 @@ def test_16_bits_are_compared_in_float32(projection: str, half: torch.dtype) -> 
     tiny = 2.0**-30
 
     def play(parts: list[Tensor], evaluated: Callable[[Predictions], Tensor]) -> list[Tensor]:
-        return [g.float() for g in torch.autograd.grad(evaluated(Predictions(*parts)), parts)]
+        return [g.float() for g in torch.autograd.grad(evaluated(given_by(*parts)), parts)]
 
     def evaluated(predictions: Predictions) -> Tensor:
-        clean = Predictions(clean_logits().detach().float())
+        clean = Logits(clean_logits().detach().float())
         value = evaluate(Divergence(clean, predictions, "symmetric-kl", tiny))
         assert value.dtype == torch.float32
         return value / tiny
@@ -260,10 +287,44 @@ def test_no_rows_are_no_loss() -> None:
     """A prefix that is ignored may be all that there is."""
     hidden = torch.zeros(0, C, requires_grad=True)
     weight = torch.ones(V, C, requires_grad=True)
-    predictions = Predictions(hidden, weight)
-    clean = predictions.keep(probabilities=True)
-    assert clean.hidden.shape == (0, V)
+    predictions = Projected(hidden, weight)
+    clean = Softmax("kl").keep(predictions)
+    assert clean.vectors.shape == (0, V)
     words = torch.zeros(0, dtype=torch.long)
     value = evaluate(TaskLoss(predictions, words, 0.1), Divergence(clean, predictions, "kl"))
     value.backward()  # type: ignore[no-untyped-call]
     assert float(value) == 0.0 and weight.grad is not None and not weight.grad.any()
+
+
+@every_kind
+@in_both_ways
+def test_a_softmax_of_one_output_is_refused(way: str, kind: Kind) -> None:
+    """It is 1 in every pass: the divergence would be 0 without a word."""
+    given, predictions = Logits(numbers(N, 1)), Projected(numbers(N, C), numbers(1, C))
+    compare = COMPARISONS[way](kind)
+    with pytest.raises(OneOutput):
+        evaluate(compare.term(given, predictions))
+    with pytest.raises(OneOutput):
+        compare.gradient(given, predictions, differentiable=False)
+    with pytest.raises(OneOutput):
+        TaskLoss(predictions, torch.zeros(N, dtype=torch.long), 0.1)
+
+
+def test_any_distance_can_be_compared() -> None:
+    """Of numbers, say: sum (z - y)^2, whose derivatives are 2 (z - y) and minus that, then 2."""
+    compare = dense.Dense(lambda y, z: (z - y).square().sum(-1))
+    y, hidden, weight = numbers(N, 1, seed=2), numbers(N, C, seed=3), numbers(1, C, seed=4)
+    given, predictions = Logits(y), Projected(hidden, weight)
+    value = evaluate(compare.term(given, predictions))
+    z = hidden @ weight.t()
+    torch.testing.assert_close(value, (z - y).square().sum())
+    found = torch.autograd.grad(value, [y, hidden, weight])
+    expected = torch.autograd.grad((z - y).square().sum(), [y, hidden, weight], create_graph=True)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs.detach())
+    gradient = compare.gradient(given, predictions, differentiable=True)
+    torch.testing.assert_close(gradient, expected[1])
+    second = torch.autograd.grad(gradient.square().sum(), [y, hidden, weight])
+    wanted = torch.autograd.grad(expected[1].square().sum(), [y, hidden, weight])
+    for ours, theirs in zip(second, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs)

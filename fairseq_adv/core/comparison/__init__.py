@@ -1,0 +1,1 @@
+"""How predictions of two passes are compared, and losses of them evaluated."""

@@ -1,0 +1,1 @@
+"""The players: how the follower starts, steps and is held; what the leader knows of that."""

@@ -1,0 +1,68 @@
+"""The ball that a perturbation lives in: its norm, and the way back into it.
+
+Perturbations are B x T x C, or of more dimensions, with the batch first, and zero where there is
+nothing to perturb, so that padding never counts in a norm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from fairseq_adv.core.settings import at_least, means, one_of
+from fairseq_adv.core.sites import within_sentence
+
+Norm = Literal["l2", "linf"]
+Scope = Literal["sentence", "token"]
+
+NORMS: tuple[Norm, ...] = get_args(Norm)
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ball:
+    """Where a perturbation may lie: each site has a ball of its own, of this radius.
+
+    :param epsilon: radius, in the units of the embeddings.
+    :param norm: `l2` or `linf`, of the ball and of the `normalized` rule.
+    :param norm_scope: what the norm is taken over: a whole `sentence`, or each `token`.
+    """
+
+    epsilon: float = field(
+        metadata=means("radius of the ball that a perturbation stays in, in embedding units")
+    )
+    norm: Norm = field(metadata=means("norm of the ball and of normalized ascent"))
+    norm_scope: Scope = field(metadata=means("take the norm over a whole sentence or each token"))
+
+    def __post_init__(self) -> None:
+        at_least("epsilon", self.epsilon, 0)
+        one_of("norm", self.norm, NORMS)
+        one_of("norm_scope", self.norm_scope, SCOPES)
+
+    def norm_of(self, x: Tensor) -> Tensor:
+        """Norm of each sentence (B x 1 x 1) or of each token (B x T x 1) of x.
+
+        At x = 0, where the norm has no derivative, its derivative is taken as 0 (and not NaN, which
+        would reach every parameter).
+        """
+        dims = within_sentence(x) if self.norm_scope == "sentence" else within_sentence(x)[1:]
+        if self.norm == "linf":
+            return x.abs().amax(dims, keepdim=True)
+        square = x.square().sum(dims, keepdim=True)
+        positive = square > 0
+        return torch.where(positive, square, 1.0).sqrt() * positive
+
+    def project(self, delta: Tensor) -> Tensor:
+        """The point of the ball that is nearest to delta (Eq. 3's Pi).
+
+        Nearest in Euclidean distance: l2 rescales a sentence (or token) that is too long, linf
+        clamps each component, so that its scope makes no difference.
+        """
+        if self.norm == "linf":
+            return delta.clamp(-self.epsilon, self.epsilon)
+        length = self.norm_of(delta)
+        outside = length > self.epsilon
+        return delta * torch.where(outside, self.epsilon / torch.where(outside, length, 1.0), 1.0)

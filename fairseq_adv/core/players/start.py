@@ -1,0 +1,75 @@
+"""Where a perturbation starts, or, of a method that only adds noise, where it stays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fairseq_adv.core.players.ball import Ball
+from fairseq_adv.core.settings import at_least, means
+from fairseq_adv.core.sites import Site, within_sentence
+
+
+class Start(Protocol):
+    """How delta^0 is drawn."""
+
+    def draw(self, site: Site) -> Tensor:
+        """delta^0 at a site, B x T x C, 0 where its mask is."""
+
+
+@dataclass(frozen=True)
+class AtRest:
+    """At zero."""
+
+    def draw(self, site: Site) -> Tensor:
+        """See `Start`."""
+        return site.zero
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gaussian:
+    """N(0, sigma^2) in each component; not projected, the first step does that.
+
+    :param init_std: sigma.
+    """
+
+    init_std: float = field(
+        metadata=means("standard deviation sigma of each component of the initial perturbation")
+    )
+
+    def __post_init__(self) -> None:
+        at_least("init_std", self.init_std, 0)
+
+    def draw(self, site: Site) -> Tensor:
+        """See `Start`."""
+        if self.init_std == 0:  # and nothing is drawn
+            return site.zero
+        return torch.randn_like(site.zero) * self.init_std * site.mask
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Uniform in the ball.
+
+    U(-epsilon, epsilon) in each component, in an l2 ball divided by the square root of the number
+    of components that a norm is taken over (FreeLB, Algorithm 1).
+    """
+
+    ball: Ball
+
+    def draw(self, site: Site) -> Tensor:
+        """See `Start`."""
+        zero, mask = site.zero, site.mask
+        noise = (2 * torch.rand_like(zero) - 1) * self.ball.epsilon * mask
+        if self.ball.norm == "linf":
+            return noise
+        per_place = zero[0].numel() // mask[0].numel()  # components that an entry of the mask is of
+        if self.ball.norm_scope == "sentence":
+            places = mask.sum(within_sentence(mask), keepdim=True).clamp(min=1)  # B x 1 x 1
+        else:
+            dims = within_sentence(mask)[1:]
+            places = mask.sum(dims, keepdim=True).clamp(min=1)  # B x T x 1
+        return noise * (places * per_place) ** -0.5

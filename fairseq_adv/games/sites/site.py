@@ -1,0 +1,71 @@
+"""What a place of attack in a fairseq model is, and the register of those that there are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, nn
+
+from fairseq_adv.core.sites import Add, Edit, Keep
+
+
+class UnsupportedModel(ValueError):
+    """A model that has no such site, or none that can be edited; the message says why."""
+
+
+class FairseqSite(ABC):
+    """A site of one model and one batch; see `core.sites.Site`.
+
+    :param model: wrapped for data-parallel training or not.
+    :param sample: a batch as fairseq collates it.
+    """
+
+    def __init__(self, model: nn.Module, sample: dict[str, Any]) -> None:
+        self.model: Any = model
+        self.sample = sample
+
+    @staticmethod
+    @abstractmethod
+    def check(model: nn.Module) -> None:
+        """Raise UnsupportedModel if a model has no such site."""
+
+    @cached_property
+    @abstractmethod
+    def zero(self) -> Tensor:
+        """See `Site`."""
+
+    @cached_property
+    @abstractmethod
+    def mask(self) -> Tensor:
+        """See `Site`."""
+
+    @abstractmethod
+    def apply(self, edit: Edit) -> AbstractContextManager[None]:
+        """A block for one pass of the model, in which it is edited here."""
+
+
+def edited(values: Tensor, edit: Edit) -> Tensor:
+    """Values at a site as an edit makes them, in their own type."""
+    if isinstance(edit, Add):
+        return values + edit.values.to(values.dtype)
+    if isinstance(edit, Keep):
+        return values * edit.where.to(values.dtype)
+    return edit.values.to(values.dtype)
+
+
+SITES: dict[str, type[FairseqSite]] = {}
+"""By name, which `--perturb` takes."""
+
+
+def register_site(name: str) -> Callable[[type[FairseqSite]], type[FairseqSite]]:
+    """Register a class of sites under a name."""
+
+    def register(site: type[FairseqSite]) -> type[FairseqSite]:
+        SITES[name] = site
+        return site
+
+    return register
