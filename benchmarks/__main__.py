@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
-from recipes.comparison.costs import be_quiet
+from recipes.comparison.measured import be_quiet
 from recipes.support.errors import RecipeError, run_main
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import torch
 from benchmarks.models import Model, Setup
 from benchmarks.rows import Row
 from data_prep.support.progress import progress
-from recipes.comparison.costs import Training, settings_of
+from recipes.comparison.measured import Training, settings_of
 
 
 @dataclass(frozen=True)

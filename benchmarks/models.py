@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.comparison.costs import ONE_PROCESS
+from recipes.comparison.measured import ONE_PROCESS
 
 _SIX = "--encoder-layers 6 --decoder-layers 6"
 _THREE = "--encoder-layers 3 --decoder-layers 3"

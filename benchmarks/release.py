@@ -16,7 +16,7 @@ from benchmarks.memory import memory_row
 from benchmarks.models import Model, Setup
 from benchmarks.rows import Row
 from benchmarks.update import SALT
-from recipes.comparison.costs import Training
+from recipes.comparison.measured import Training
 from recipes.support.errors import RecipeError
 
 _GAME = "--init-std 1e-4 --ascent-step-size 1e-4 --epsilon 0.3"  # as in the paper's Table 8

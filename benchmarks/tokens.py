@@ -18,7 +18,7 @@ from benchmarks.release import RELEASE, registered
 from benchmarks.rows import Row
 from benchmarks.update import CONTENDERS
 from data_prep.support.progress import progress
-from recipes.comparison.costs import Training
+from recipes.comparison.measured import Training
 
 _LONGEST = 80
 """Longer sentences are left out for all: a small batch does not hold them."""

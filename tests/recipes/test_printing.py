@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.evaluation.robustness import Measured, plot_robustness, robustness_table
+from recipes.evaluation.robustness_report import Measured, plot_robustness, robustness_table
 from recipes.models.model import named
 from recipes.support.errors import run_main
 from recipes.support.files import read_json, write_json

@@ -20,8 +20,10 @@ from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.tasks.adversarial_training import AdversarialTraining
 from recipes.comparison import __main__ as comparison
 from recipes.comparison import costs
+from recipes.comparison import measured as trainings
 from recipes.comparison.contenders import contenders
-from recipes.comparison.costs import Cost, Costs, measure, peak_memory
+from recipes.comparison.costs import Cost, Costs, measure
+from recipes.comparison.measured import peak_memory
 from recipes.support.errors import RecipeError
 from recipes.support.files import write_json
 from tests.support import training
@@ -77,9 +79,9 @@ def measured(
     return measure(data, options, contenders, "plain", rounds, updates, clock or Ticks())
 
 
-def plain_training(data: Path) -> costs.Training:
-    settings = costs.settings_of("plain", [str(data), *SHARED, *PLAIN])
-    return costs.Training(settings, 1, 1, Ticks())
+def plain_training(data: Path) -> trainings.Training:
+    settings = trainings.settings_of("plain", [str(data), *SHARED, *PLAIN])
+    return trainings.Training(settings, 1, 1, Ticks())
 
 
 class Ticks:
@@ -205,7 +207,7 @@ def test_memory_is_that_of_the_largest_batches(toy_data: Path) -> None:
         return int(sample["net_input"]["src_tokens"].numel() + sample["target"].numel())
 
     every = sorted((words(sample) for sample in epoch.next_epoch_itr()), reverse=True)
-    assert [words(sample) for sample in costs._largest_batches(epoch)] == every[:3]
+    assert [words(sample) for sample in trainings._largest_batches(epoch)] == every[:3]
     assert every[0] > every[-1]
 
 

@@ -18,13 +18,12 @@ from recipes.evaluation.perturbed_generation import _encode, perturbation, pertu
 from recipes.evaluation.robustness import (
     PICTURE,
     ROBUSTNESS,
-    Measured,
     binarised,
     noisy_subwords,
     prepare,
     prepared_otherwise,
-    robustness_table,
 )
+from recipes.evaluation.robustness_report import Measured, robustness_table
 from recipes.evaluation.scores import Scorer
 from recipes.models.generation import best, detokenize, translate
 from recipes.models.model import load
