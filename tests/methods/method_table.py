@@ -1,4 +1,4 @@
-"""The table of methods: a row each, and what the tests of `test_methods.py` need to know of it.
+"""The table of methods: a row each, and what the tests beside it need to know of it.
 
 A new method gets all of those tests by a row here.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -93,6 +94,20 @@ ROWS = [
 ]
 
 every_method = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+
+def row_named(name: str) -> Row:
+    return next(row for row in ROWS if row.name == name)
+
+
+MODELS = {
+    "transformer": tiny.transformer,
+    "decoder-shared": partial(tiny.transformer, share_decoder_input_output_embed=True),
+    "all-shared": tiny.shared_transformer,
+    "lstm": tiny.lstm,
+    "convolutional": tiny.convolutional,
+}
+every_model = pytest.mark.parametrize("model", MODELS)
 
 
 NOISE = torch.randn(64, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64)

@@ -1,10 +1,9 @@
-"""Every method of the table, against finite differences, its paper's algorithm, and its limits."""
+"""Every method of the table: its gradient, and what it is not to depend on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -14,21 +13,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fairseq_adv.core.players.follower import Follower
-from fairseq_adv.core.players.start import Uniform
 from fairseq_adv.games.dropout import fast_dropout
 from fairseq_adv.games.sites.embeddings import Embeddings
-from fairseq_adv.games.translation import TranslationGame
 from fairseq_adv.trainer.replay import Memory
-from tests.methods import naive
 from tests.methods.derivative import check_derivative, differentiated, takes
 from tests.methods.method_table import (
     CLEAN_SEED,
+    MODELS,
     ROWS,
-    Masks,
     Match,
     Row,
     every_method,
+    every_model,
     noise_by_position,
 )
 from tests.support import tiny
@@ -36,26 +32,10 @@ from tests.support.gradients import distance
 
 __all__ = ["noise_by_position"]
 
-MODELS = {
-    "transformer": tiny.transformer,
-    "decoder-shared": partial(tiny.transformer, share_decoder_input_output_embed=True),
-    "all-shared": tiny.shared_transformer,
-    "lstm": tiny.lstm,
-    "convolutional": tiny.convolutional,
-}
-every_model = pytest.mark.parametrize("model", MODELS)
-
 
 @pytest.fixture(autouse=True)
 def _float64() -> Iterator[None]:
     with tiny.float64_throughout():
-        yield
-
-
-@pytest.fixture
-def dropout_of_games() -> Iterator[None]:
-    """All passes drop out as a training's games do, those of the naive loops as well."""
-    with fast_dropout():
         yield
 
 
@@ -69,140 +49,6 @@ def test_the_gradient_is_the_derivative_of_the_reported_objective(
     fairseq's convolutional encoder scales gradients on purpose: it has no such proof.
     """
     check_derivative(Match(row, MODELS[model], **differentiated(row)), tiny.batch(), monkeypatch)
-
-
-@pytest.mark.parametrize(
-    ("row", "perturb", "dropout_masks"),
-    [
-        pytest.param(row, perturb, masks, id=f"{row.name}-{perturb}-{masks}")
-        for row in ROWS
-        for perturb in (("both", "source", "target") if takes(row, "perturb") else ("both",))
-        for masks in (
-            ("independent", "shared") if takes(row, "dropout_masks") else ("independent",)
-        )
-    ],
-)
-@pytest.mark.parametrize("sentence", [0, 1])
-def test_it_is_the_papers_algorithm(
-    row: Row,
-    perturb: str,
-    dropout_masks: str,
-    sentence: int,
-    noise_by_position: None,
-    dropout_of_games: None,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """With dropout: each pass has the masks that the algorithm gives it."""
-    options = {"perturb": perturb} if takes(row, "perturb") else {}
-    if takes(row, "dropout_masks"):
-        options["dropout_masks"] = dropout_masks
-    check_algorithm(row, options, sentence, monkeypatch)
-
-
-RULES = {
-    # Of a size that leaves the ball for one side and not for the other.
-    "sgd": {"ascent_step_size": 0.05},
-    "normalized": {},
-    "sign": {"ascent_step_size": 0.04},
-    "adam": {"ascent_step_size": 0.04},
-}
-
-
-@pytest.mark.parametrize(
-    ("row", "rule", "norm", "scope"),
-    [
-        pytest.param(row, rule, norm, scope, id=f"{row.name}-{rule}-{norm}-{scope}")
-        for row in ROWS
-        if row.ball
-        for rule in (RULES if takes(row, "ascent_rule") else ["normalized"])
-        for norm, scope in (("l2", "sentence"), ("l2", "token"), ("linf", "token"))
-        if (row.criterion, rule) != ("freeat", "adam")  # refused
-    ],
-)
-def test_every_rule_and_norm_is_the_papers(
-    row: Row,
-    rule: str,
-    norm: str,
-    scope: str,
-    noise_by_position: None,
-    dropout_of_games: None,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    options: dict[str, Any] = {"norm": norm, "norm_scope": scope}
-    if takes(row, "ascent_rule"):
-        options |= {"ascent_rule": rule, **RULES[rule]}
-    if norm == "linf":
-        options |= {"epsilon": 0.05}
-    check_algorithm(row, options, 0, monkeypatch)
-
-
-def check_algorithm(
-    row: Row, options: dict[str, Any], sentence: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One sentence, beside the naive loop: the objective, and the gradient."""
-    perturb = options.get("perturb", "both")
-    dropout_masks = options.get("dropout_masks", "independent")
-    settings = row.options | options
-    match = Match(row, dropout=0.2, **options)
-    sample = tiny.batch([((5, 4), (3, 6))[sentence]], seed=3 + sentence)
-    cfg = match.criterion.cfg
-    game = TranslationGame(match.model, sample, match.criterion.plain)
-    ball = {"epsilon", "ascent_step_size"} & set(row.options)
-    noise = {}
-    for side in ("source", "target"):
-        if row.ball:
-            assert match.criterion.method.follower is not None
-            noise[side] = match.criterion.method.follower.start.draw(game.sites[side])
-    keep = {}
-    if row.criterion == "simcut":
-        from fairseq_adv.core.methods import simcut
-
-        for side, spared in (("source", "last"), ("target", "first")):
-            mask = game.sites[side].mask
-            keep[side] = simcut.kept_words(mask, cfg.cutoff_rate, spared).squeeze(-1)  # type: ignore[arg-type]
-        assert not all(k.all() for k in keep.values())
-    replays = row.options.get("replays", 1)
-    setup = naive.Settings(
-        weight=match.weight,
-        sides=("source", "target") if perturb == "both" else (perturb,),
-        epsilon=settings.get("epsilon", 0.0),
-        step_size=settings.get("ascent_step_size", settings.get("epsilon", 0.0)),
-        steps=settings.get("ascent_steps", 1),
-        rule=settings.get("ascent_rule", "normalized"),
-        norm=settings.get("norm", "l2"),
-        scope=settings.get("norm_scope", "sentence"),
-        noise=noise,
-        keep=keep,
-        proximal_weight=row.options.get("proximal_weight", 0.0),
-        reference=match.reference,
-        replays=replays,
-        learning_rate=0.01,
-    )
-    assert not ball or setup.epsilon > 0
-    before = [p.detach().clone() for p in match.model.parameters()]
-    masks = Masks(monkeypatch)
-    shared = dropout_masks == "shared"
-    seeds = [CLEAN_SEED] * 20 if shared else [CLEAN_SEED, *range(100, 120)]
-    if row.name == "freeat-task-loss":  # has no clean pass to share masks with
-        seeds = list(range(100, 120))
-    elif replays > 1:
-        seeds = []
-        for i in range(replays):
-            seeds += [CLEAN_SEED, CLEAN_SEED if shared else 100 + i]
-    expected, gradient = row.naive(match.model, sample, setup, seeds)
-    with torch.no_grad():
-        for parameter, value in zip(match.model.parameters(), before, strict=True):
-            parameter.copy_(value)
-
-    memory = Memory(replays)
-    match.reference.train()  # the naive loop left it in evaluation mode
-    for i in range(replays):
-        masks.seeds = iter(range(100 + i, 120))
-        step = match.play(sample, memory=memory)
-        if i < replays - 1:
-            naive._update(match.model, match.gradient, setup.learning_rate)
-    torch.testing.assert_close(step.objective, expected.detach(), rtol=1e-10, atol=1e-10)
-    assert distance(match.gradient, gradient) < 1e-9
 
 
 @every_method
@@ -228,29 +74,6 @@ def test_padding_changes_nothing(row: Row, model: str, noise_by_position: None) 
     assert distance(total, together) < 1e-9
 
 
-def plain_gradient(match: Match, sample: dict[str, Any]) -> list[Tensor]:
-    match.model.zero_grad(set_to_none=True)
-    torch.manual_seed(CLEAN_SEED)
-    stock = LabelSmoothedCrossEntropyCriterion(tiny.task(), False, 0.1)
-    stock(match.model, sample)[0].backward()
-    return [torch.zeros_like(p) if p.grad is None else p.grad for p in match.model.parameters()]
-
-
-@every_method
-@every_model
-def test_with_weight_zero_it_is_the_plain_step_to_the_last_bit(row: Row, model: str) -> None:
-    nothing = {"proximal_weight": 0.0} if takes(row, "proximal_weight") else {}
-    match = Match(row, MODELS[model], dropout=0.3, adv_weight=0.0, **nothing)
-    sample = tiny.batch()
-    expected = plain_gradient(match, sample)
-    match.model.zero_grad(set_to_none=True)
-    torch.manual_seed(CLEAN_SEED)
-    _, size, _ = match.criterion.play(match.model, sample, 0, tiny.accumulate)
-    assert size == sample["ntokens"]
-    for parameter, plain in zip(match.model.parameters(), expected, strict=True):
-        assert torch.equal(parameter.grad, plain)
-
-
 @pytest.mark.parametrize(
     "row", [row for row in ROWS if row.name != "freeat-task-loss"], ids=lambda row: row.name
 )
@@ -265,95 +88,6 @@ def test_the_logged_nll_is_that_of_the_clean_pass(row: Row) -> None:
         match.model, sample, 0, tiny.accumulate, reference_model=match.reference
     )
     torch.testing.assert_close(log["nll_loss"], expected["nll_loss"], rtol=1e-13, atol=0)
-
-
-@every_method
-@every_model
-def test_at_rest_it_is_the_plain_step(row: Row, model: str) -> None:
-    """Nothing is perturbed, nothing dropped out: the plain gradient, as often as it is in the sum.
-
-    In a perturbed pass a convolutional encoder's embeddings get their true gradient, as
-    `encoder_gradient.py` says, which in a plain one they do not.
-    """
-    match, sample = Match(row, MODELS[model], **row.at_rest), tiny.batch()
-    expected = plain_gradient(match, sample)
-    match.model.zero_grad(set_to_none=True)
-    _, size, log = match.criterion.play(
-        match.model, sample, 0, tiny.accumulate, reference_model=match.reference
-    )
-    compared = [
-        (p.grad / size, row.factor * plain / sample["ntokens"])
-        for (name, p), plain in zip(match.model.named_parameters(), expected, strict=True)
-        if not (model == "convolutional" and name.startswith("encoder.embed_"))
-    ]
-    assert distance(*map(list, zip(*compared, strict=True))) < 1e-12  # type: ignore[arg-type]
-    if row.name not in ("adv", "freelb-task-loss", "freeat-task-loss"):
-        assert abs(float(log["adv_loss"])) < 1e-10
-
-
-def row_named(name: str) -> Row:
-    return next(row for row in ROWS if row.name == name)
-
-
-def test_salt_without_unrolled_steps_is_vat() -> None:
-    sample = tiny.batch()
-    options = {"divergence": "kl", "clean_branch": "detached"}
-    salt = Match(row_named("salt"), dropout=0.2, unroll_steps=0, **options)
-    vat = Match(row_named("vat"), dropout=0.2)
-    first, second = salt.play(sample), vat.play(sample)
-    assert type(salt.criterion.method) is type(vat.criterion.method)
-    assert torch.equal(first.objective, second.objective)
-    assert all(map(torch.equal, salt.gradient, vat.gradient))
-
-
-def test_freelb_of_one_step_from_zero_is_one_adversarial_step(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """One pass from zero serves both players: the plain gradient, and Adv's perturbation.
-
-    With a second pass, the average is that of Adv's two terms.
-    """
-    sample = tiny.batch()
-    monkeypatch.setattr(Uniform, "draw", lambda start, site: site.zero)
-    step_size = 0.3
-    row = row_named("freelb-task-loss")
-    options = {"adv_weight": 1.0, "ascent_step_size": step_size}
-    one = Match(row, ascent_steps=1, **options)
-    one.play(sample)
-    assert distance(one.gradient, plain_gradient(one, sample)) < 1e-12
-
-    moves = []
-    move = Follower.move
-    monkeypatch.setattr(
-        Follower, "move", lambda *arguments: moves.append(move(*arguments)) or moves[-1]
-    )
-    freeat = Match(row_named("freeat-task-loss"), ascent_step_size=step_size)
-    memory = Memory(2)
-    freeat.play(sample, memory=memory)
-    assert all(map(torch.equal, one.gradient, freeat.gradient))
-    adv = Match(row_named("adv"), adv_weight=1.0, epsilon=step_size)
-    adv.play(sample)
-    for side, delta in moves[-1][0].items():
-        torch.testing.assert_close(memory.recall(sample)[side], delta)  # type: ignore[index]
-
-    two = Match(row, ascent_steps=2, **options)
-    two.play(sample)
-    assert distance([2 * g for g in two.gradient], adv.gradient) < 1e-12
-
-
-def test_rdrop_without_dropout_is_plain_training_on_a_doubled_batch() -> None:
-    match, sample = Match(row_named("rdrop")), tiny.batch()
-    doubled = tiny.batch()
-    doubled["net_input"] = {k: torch.cat([v, v]) for k, v in doubled["net_input"].items()}
-    doubled["target"] = torch.cat([doubled["target"], doubled["target"]])
-    doubled["ntokens"] *= 2
-    expected = plain_gradient(match, doubled)
-    match.model.zero_grad(set_to_none=True)
-    loss, size, _ = match.criterion.play(match.model, sample, 0, tiny.accumulate)
-    assert size == doubled["ntokens"]
-    assert distance([p.grad for p in match.model.parameters()], expected) < 1e-12
-    stock = LabelSmoothedCrossEntropyCriterion(tiny.task(), False, 0.1)
-    torch.testing.assert_close(loss, stock(match.model, doubled)[0].detach())
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
@@ -489,28 +223,6 @@ def test_freeat_is_gauged_where_delta_is_not_zero() -> None:
     assert not tiny.criterion("freeat", gauge_interval=0).gauged(3, 3)
     # Two updates were skipped: the trainer is at update 5 in the last replay of the second group.
     assert not freeat.gauged(5, 3) and freeat.gauged(9, 3)
-
-
-def test_smart_without_an_adversary_keeps_its_proximal_term(dropout_of_games: None) -> None:
-    """L + mu D, naively: no part of it is lost with the other's weight."""
-    match, sample = Match(row_named("smart"), dropout=0.2, adv_weight=0.0), tiny.batch([(5, 4)])
-    mu = match.criterion.cfg.proximal_weight
-    clean = naive.log_probs(match.model, sample, CLEAN_SEED)
-    with torch.no_grad():
-        reference = naive.log_probs(match.reference.eval(), sample, 0)
-    proximal = naive.half_symmetric(clean, reference)
-    objective = naive.task_loss(clean, sample) + mu * proximal
-    expected = naive.gradient(objective, match.model)
-    match.model.zero_grad(set_to_none=True)
-    torch.manual_seed(CLEAN_SEED)
-    found, _, log = match.criterion.play(
-        match.model, sample, 0, tiny.accumulate, reference_model=match.reference
-    )
-    torch.testing.assert_close(found, objective.detach())
-    torch.testing.assert_close(log["proximal_loss"], proximal.detach())
-    assert log["adv_ntokens"] == log["perturbed_sentences"] == 0
-    gradient = [torch.zeros_like(p) if p.grad is None else p.grad for p in match.model.parameters()]
-    assert distance(gradient, expected) < 1e-9
 
 
 def test_the_proximal_weight_follows_the_schedule() -> None:

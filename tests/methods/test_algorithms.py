@@ -1,0 +1,197 @@
+"""Every method of the table, with all its options, against its paper's algorithm in `naive.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from fairseq_adv.games.dropout import fast_dropout
+from fairseq_adv.games.translation import TranslationGame
+from fairseq_adv.trainer.replay import Memory
+from tests.methods import naive
+from tests.methods.derivative import takes
+from tests.methods.method_table import (
+    CLEAN_SEED,
+    ROWS,
+    Masks,
+    Match,
+    Row,
+    noise_by_position,
+    row_named,
+)
+from tests.support import tiny
+from tests.support.gradients import distance
+
+__all__ = ["noise_by_position"]
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> Iterator[None]:
+    with tiny.float64_throughout():
+        yield
+
+
+@pytest.fixture
+def dropout_of_games() -> Iterator[None]:
+    """All passes drop out as a training's games do, those of the naive loops as well."""
+    with fast_dropout():
+        yield
+
+
+@pytest.mark.parametrize(
+    ("row", "perturb", "dropout_masks"),
+    [
+        pytest.param(row, perturb, masks, id=f"{row.name}-{perturb}-{masks}")
+        for row in ROWS
+        for perturb in (("both", "source", "target") if takes(row, "perturb") else ("both",))
+        for masks in (
+            ("independent", "shared") if takes(row, "dropout_masks") else ("independent",)
+        )
+    ],
+)
+@pytest.mark.parametrize("sentence", [0, 1])
+def test_it_is_the_papers_algorithm(
+    row: Row,
+    perturb: str,
+    dropout_masks: str,
+    sentence: int,
+    noise_by_position: None,
+    dropout_of_games: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With dropout: each pass has the masks that the algorithm gives it."""
+    options = {"perturb": perturb} if takes(row, "perturb") else {}
+    if takes(row, "dropout_masks"):
+        options["dropout_masks"] = dropout_masks
+    check_algorithm(row, options, sentence, monkeypatch)
+
+
+RULES = {
+    # Of a size that leaves the ball for one side and not for the other.
+    "sgd": {"ascent_step_size": 0.05},
+    "normalized": {},
+    "sign": {"ascent_step_size": 0.04},
+    "adam": {"ascent_step_size": 0.04},
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "rule", "norm", "scope"),
+    [
+        pytest.param(row, rule, norm, scope, id=f"{row.name}-{rule}-{norm}-{scope}")
+        for row in ROWS
+        if row.ball
+        for rule in (RULES if takes(row, "ascent_rule") else ["normalized"])
+        for norm, scope in (("l2", "sentence"), ("l2", "token"), ("linf", "token"))
+        if (row.criterion, rule) != ("freeat", "adam")  # refused
+    ],
+)
+def test_every_rule_and_norm_is_the_papers(
+    row: Row,
+    rule: str,
+    norm: str,
+    scope: str,
+    noise_by_position: None,
+    dropout_of_games: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options: dict[str, Any] = {"norm": norm, "norm_scope": scope}
+    if takes(row, "ascent_rule"):
+        options |= {"ascent_rule": rule, **RULES[rule]}
+    if norm == "linf":
+        options |= {"epsilon": 0.05}
+    check_algorithm(row, options, 0, monkeypatch)
+
+
+def check_algorithm(
+    row: Row, options: dict[str, Any], sentence: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence, beside the naive loop: the objective, and the gradient."""
+    perturb = options.get("perturb", "both")
+    dropout_masks = options.get("dropout_masks", "independent")
+    settings = row.options | options
+    match = Match(row, dropout=0.2, **options)
+    sample = tiny.batch([((5, 4), (3, 6))[sentence]], seed=3 + sentence)
+    cfg = match.criterion.cfg
+    game = TranslationGame(match.model, sample, match.criterion.plain)
+    ball = {"epsilon", "ascent_step_size"} & set(row.options)
+    noise = {}
+    for side in ("source", "target"):
+        if row.ball:
+            assert match.criterion.method.follower is not None
+            noise[side] = match.criterion.method.follower.start.draw(game.sites[side])
+    keep = {}
+    if row.criterion == "simcut":
+        from fairseq_adv.core.methods import simcut
+
+        for side, spared in (("source", "last"), ("target", "first")):
+            mask = game.sites[side].mask
+            keep[side] = simcut.kept_words(mask, cfg.cutoff_rate, spared).squeeze(-1)  # type: ignore[arg-type]
+        assert not all(k.all() for k in keep.values())
+    replays = row.options.get("replays", 1)
+    setup = naive.Settings(
+        weight=match.weight,
+        sides=("source", "target") if perturb == "both" else (perturb,),
+        epsilon=settings.get("epsilon", 0.0),
+        step_size=settings.get("ascent_step_size", settings.get("epsilon", 0.0)),
+        steps=settings.get("ascent_steps", 1),
+        rule=settings.get("ascent_rule", "normalized"),
+        norm=settings.get("norm", "l2"),
+        scope=settings.get("norm_scope", "sentence"),
+        noise=noise,
+        keep=keep,
+        proximal_weight=row.options.get("proximal_weight", 0.0),
+        reference=match.reference,
+        replays=replays,
+        learning_rate=0.01,
+    )
+    assert not ball or setup.epsilon > 0
+    before = [p.detach().clone() for p in match.model.parameters()]
+    masks = Masks(monkeypatch)
+    shared = dropout_masks == "shared"
+    seeds = [CLEAN_SEED] * 20 if shared else [CLEAN_SEED, *range(100, 120)]
+    if row.name == "freeat-task-loss":  # has no clean pass to share masks with
+        seeds = list(range(100, 120))
+    elif replays > 1:
+        seeds = []
+        for i in range(replays):
+            seeds += [CLEAN_SEED, CLEAN_SEED if shared else 100 + i]
+    expected, gradient = row.naive(match.model, sample, setup, seeds)
+    with torch.no_grad():
+        for parameter, value in zip(match.model.parameters(), before, strict=True):
+            parameter.copy_(value)
+
+    memory = Memory(replays)
+    match.reference.train()  # the naive loop left it in evaluation mode
+    for i in range(replays):
+        masks.seeds = iter(range(100 + i, 120))
+        step = match.play(sample, memory=memory)
+        if i < replays - 1:
+            naive._update(match.model, match.gradient, setup.learning_rate)
+    torch.testing.assert_close(step.objective, expected.detach(), rtol=1e-10, atol=1e-10)
+    assert distance(match.gradient, gradient) < 1e-9
+
+
+def test_smart_without_an_adversary_keeps_its_proximal_term(dropout_of_games: None) -> None:
+    """L + mu D, naively: no part of it is lost with the other's weight."""
+    match, sample = Match(row_named("smart"), dropout=0.2, adv_weight=0.0), tiny.batch([(5, 4)])
+    mu = match.criterion.cfg.proximal_weight
+    clean = naive.log_probs(match.model, sample, CLEAN_SEED)
+    with torch.no_grad():
+        reference = naive.log_probs(match.reference.eval(), sample, 0)
+    proximal = naive.half_symmetric(clean, reference)
+    objective = naive.task_loss(clean, sample) + mu * proximal
+    expected = naive.gradient(objective, match.model)
+    match.model.zero_grad(set_to_none=True)
+    torch.manual_seed(CLEAN_SEED)
+    found, _, log = match.criterion.play(
+        match.model, sample, 0, tiny.accumulate, reference_model=match.reference
+    )
+    torch.testing.assert_close(found, objective.detach())
+    torch.testing.assert_close(log["proximal_loss"], proximal.detach())
+    assert log["adv_ntokens"] == log["perturbed_sentences"] == 0
+    gradient = [torch.zeros_like(p) if p.grad is None else p.grad for p in match.model.parameters()]
+    assert distance(gradient, expected) < 1e-9
