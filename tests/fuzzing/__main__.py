@@ -2,8 +2,7 @@
 
 Needs atheris (`pip install atheris`), which nothing else does: it is no requirement. Inputs are
 changed so that they reach new code of ours and of the libraries that read archives. An input that
-breaks the promise of `foreign_bytes.py` is kept, once per place in the code, and the fuzzer goes
-on.
+breaks the reader's promise is kept, once per place in the code, and the fuzzer goes on.
 """
 
 from __future__ import annotations

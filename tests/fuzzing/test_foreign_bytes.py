@@ -1,4 +1,4 @@
-"""The promises of `foreign_bytes.py`, for valid inputs that are damaged at random."""
+"""The promises of all readers of foreign bytes, for valid inputs that are damaged at random."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_prep.support.errors import DataPrepError
-from tests.fuzzing.foreign_bytes import READERS, BrokenPromise, Reader, try_input, within_seconds
+from tests.fuzzing.foreign_bytes import READERS, try_input
+from tests.fuzzing.promises import BrokenPromise, Reader, within_seconds
 
 
 @st.composite
@@ -51,13 +52,13 @@ def test_a_reader_keeps_its_promise(reader: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reader", "broken"),
     [
-        ("deb", "tests.fuzzing.foreign_bytes.read_deb"),
-        ("archive", "tests.fuzzing.foreign_bytes.extract"),
-        ("segments", "tests.fuzzing.foreign_bytes.segment_pairs"),
-        ("help", "tests.fuzzing.foreign_bytes.read_page"),
-        ("text", "tests.fuzzing.foreign_bytes.clean_line"),
-        ("options", "tests.fuzzing.foreign_bytes.contender"),
-        ("log", "tests.fuzzing.foreign_bytes.parse_log"),
+        ("deb", "tests.fuzzing.data_prep_readers.read_deb"),
+        ("archive", "tests.fuzzing.data_prep_readers.extract"),
+        ("segments", "tests.fuzzing.data_prep_readers.segment_pairs"),
+        ("help", "tests.fuzzing.data_prep_readers.read_page"),
+        ("text", "tests.fuzzing.data_prep_readers.clean_line"),
+        ("options", "tests.fuzzing.recipe_readers.contender"),
+        ("log", "tests.fuzzing.recipe_readers.parse_log"),
     ],
 )
 def test_a_broken_promise_is_noticed(

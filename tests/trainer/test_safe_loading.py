@@ -39,7 +39,7 @@ from recipes.serving.export import export
 from recipes.serving.model_folder import MODEL
 from recipes.serving.translate import load_translator
 from recipes.support.errors import RecipeError
-from tests.fuzzing.foreign_bytes import within_seconds
+from tests.fuzzing.promises import within_seconds
 from tests.support import training
 from tests.support.processes import ROOT
 from tests.trainer import old_fairseq
