@@ -106,7 +106,7 @@ def load_checkpoints() -> None:
     Since torch 2.6 it unpickles nothing but tensors and plain containers unless told otherwise;
     fairseq's checkpoints also hold a few classes, and what one worker has read and broadcasts to
     the others holds the configuration as objects of omegaconf. See `safe_loading`. Tests:
-    test_checkpoints_load, test_a_checkpoint_reaches_other_workers, and test_safe_loading.py.
+    test_checkpoints_load, test_a_checkpoint_reaches_other_workers, and those of `safe_loading`.
     """
     safe_loading.refuse_code()
 

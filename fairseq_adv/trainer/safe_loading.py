@@ -3,7 +3,7 @@
 A checkpoint is a pickle, which can name any function of Python and call it. `torch.load` calls what
 is allowed here, and refuses a file that names anything else. Beside that, fairseq hands options to
 `eval`, and those of a checkpoint are part of it: here they are values and sums, never calls.
-Tests: tests/trainer/test_safe_loading.py.
+Tests: test_safe_loading.py and test_option_values.py in tests/trainer/.
 """
 
 from __future__ import annotations
