@@ -1,5 +1,11 @@
-"""fairseq criterions: the options of each method, registered under the method's name."""
+"""fairseq criterions: the options of each method of `core.methods`, in a module of its name."""
 
-from fairseq_adv.criterions import adv, freeat, freelb, rdrop, salt, simcut, smart, vat
+import importlib
+import pkgutil
 
-__all__ = ["adv", "freeat", "freelb", "rdrop", "salt", "simcut", "smart", "vat"]
+from fairseq_adv.core import methods
+
+__all__ = sorted(module.name for module in pkgutil.iter_modules(methods.__path__))
+
+for _name in __all__:
+    importlib.import_module(f"{__name__}.{_name}")
