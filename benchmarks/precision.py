@@ -39,7 +39,7 @@ from fairseq_adv.core.method import Interacts
 from fairseq_adv.core.players.start import Gaussian, Uniform
 from fairseq_adv.criterions.smart import SMARTCriterion
 from fairseq_adv.games.translation import TranslationGame
-from fairseq_adv.tasks.adversarial_training import OptimizerBackward
+from fairseq_adv.tasks.optimizer_backward import OptimizerBackward
 from recipes.support.markdown import markdown_table
 from tests.support.tiny import float64_throughout
 

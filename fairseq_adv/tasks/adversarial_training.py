@@ -3,59 +3,30 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from fairseq.criterions import FairseqCriterion
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
-from fairseq.distributed import (
-    DistributedTimeoutWrapper,
-    LegacyDistributedDataParallel,
-    ModuleProxyWrapper,
-)
 from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
-from fairseq.models import BaseFairseqModel
 from fairseq.optim import FairseqOptimizer
 from fairseq.optim.amp_optimizer import AMPOptimizer
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
-from fairseq_adv.core.backward import Backward
 from fairseq_adv.core.gauges import PartOfGradient
 from fairseq_adv.core.method import Interacts
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.measures import are_of_games
 from fairseq_adv.games.translation import TranslationGame
+from fairseq_adv.tasks import workers
+from fairseq_adv.tasks.optimizer_backward import OptimizerBackward
 from fairseq_adv.trainer import vocabulary
 from fairseq_adv.trainer.hooks import Stop, UpdateSkipped
 from fairseq_adv.trainer.interruption import Interruption
 from fairseq_adv.trainer.nonfinite import SkippedUpdates
 from fairseq_adv.trainer.replay import Memory, ReplayedBatches
-
-
-class OptimizerBackward(Backward):
-    """`core.backward.Accumulate` over a fairseq optimizer.
-
-    :param ignore_grad: the batch is a stand-in of a worker that has run out of data: go through
-        the same motions, and leave zeros.
-    """
-
-    def __init__(self, optimizer: FairseqOptimizer, ignore_grad: bool) -> None:
-        self.optimizer = optimizer
-        self.factor = 0.0 if ignore_grad else 1.0
-
-    def scaled(self, loss: Tensor) -> Tensor:
-        """The loss times the scale that --fp16 and --amp choose as they go."""
-        scaler = getattr(self.optimizer, "scaler", None)
-        return loss if scaler is None else scaler.scale(loss)
-
-    def run(self, loss: Tensor) -> None:
-        """The optimizer's backward pass, which scales the loss itself."""
-        self.optimizer.backward(loss * self.factor)
 
 
 class AdversarialTraining:
@@ -112,8 +83,8 @@ class AdversarialTraining:
         Under torchrun, fairseq-train takes no notice of the launcher: each process would train on
         its own and overwrite the others' checkpoints.
         """
-        launched = _launched()
-        world = _world_size()
+        launched = workers.launched()
+        world = workers.world_size()
         if launched > 1 and world != launched:
             raise SystemExit(
                 f"fairseq_adv: the launcher started {launched} processes, but fairseq trains with "
@@ -166,8 +137,8 @@ class AdversarialTraining:
         if self.memory is None:
             return
         self._memories = [self.memory.state_dict()]
-        if _world_size() > 1:
-            self._memories *= _world_size()
+        if workers.world_size() > 1:
+            self._memories *= workers.world_size()
             torch.distributed.all_gather_object(self._memories, self.memory.state_dict())
 
     def get_checkpoint_dict(self) -> dict[str, Any]:
@@ -180,8 +151,8 @@ class AdversarialTraining:
         With another number of workers the batches are dealt out anew, and nothing is remembered.
         """
         memories = state["memories"]
-        if self.memory is not None and len(memories) == _world_size():
-            self.memory.load_state_dict(memories[_rank()])
+        if self.memory is not None and len(memories) == workers.world_size():
+            self.memory.load_state_dict(memories[workers.rank()])
 
     def state_dict(self) -> dict[str, Any]:
         """fairseq's hook: what a task remembers; here also which dictionaries it has."""
@@ -208,7 +179,7 @@ class AdversarialTraining:
         replay = 0 if self.memory is None else self.memory.replay
         interaction = self._measured_interaction(criterion, model, update_num)
         # fairseq synchronises a plain one by itself
-        with _synchronised_once(model) if criterion.plays(update_num) else nullcontext():
+        with workers.synchronised_once(model) if criterion.plays(update_num) else nullcontext():
             loss, sample_size, log = criterion.play(
                 model,
                 sample,
@@ -294,69 +265,6 @@ class AdversarialTraining:
     def update_skipped(self, update: int, why: UpdateSkipped) -> None:
         """See `trainer.hooks`."""
         assert self.skipped is not None, "no other criterion skips"
-        self.stop = self.stop or self.skipped.skip(update, why, is_master=_rank() == 0)
+        self.stop = self.stop or self.skipped.skip(update, why, is_master=workers.rank() == 0)
         if self.memory is not None:
             self.memory.end_update(skipped=True)
-
-
-@contextmanager
-def _synchronised_once(model: BaseFairseqModel) -> Iterator[None]:
-    """Let the workers of a data-parallel training share gradients once, after the block.
-
-    `DistributedDataParallel` would do so in the first backward pass after a forward pass, and a
-    game takes several. `LegacyDistributedDataParallel` waits for fairseq to ask, as it should be.
-    """
-    parallel = _shares_gradients(model)
-    if not isinstance(parallel, DistributedDataParallel):
-        yield
-        return
-    last_of_update = parallel.require_backward_grad_sync
-    with parallel.no_sync():
-        yield
-    if last_of_update:
-        LegacyDistributedDataParallel(parallel.module, parallel.process_group).all_reduce_grads()
-
-
-_WRAPPERS = (ModuleProxyWrapper, DistributedTimeoutWrapper)
-"""What fairseq puts around a model, in whatever order, that leaves gradients alone."""
-
-
-def _shares_gradients(model: nn.Module) -> nn.Module | None:
-    """The wrapper that shares a model's gradients between workers; None where there is none.
-
-    Exits if there are several workers and it is not known how they share gradients.
-    """
-    inner = model
-    while isinstance(inner, _WRAPPERS):
-        inner = inner.module
-    if isinstance(inner, DistributedDataParallel | LegacyDistributedDataParallel):
-        return inner
-    if _world_size() > 1:
-        raise SystemExit(
-            f"fairseq_adv: {type(inner).__name__} shares gradients between workers in a way that "
-            "games have not been shown to be right with: use --ddp-backend legacy_ddp"
-        )
-    return None
-
-
-def _launched() -> int:
-    """How many processes a launcher such as torchrun has started."""
-    told = os.environ.get("WORLD_SIZE") or "1"
-    if not told.isdecimal():
-        raise SystemExit(
-            f"fairseq_adv: the variable WORLD_SIZE is {told!r}: a launcher sets it to a number of"
-            " processes; without one, unset it"
-        )
-    return int(told)
-
-
-def _distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def _world_size() -> int:
-    return torch.distributed.get_world_size() if _distributed() else 1
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if _distributed() else 0

@@ -14,7 +14,7 @@ from fairseq_adv.core.comparison import softmax
 from fairseq_adv.core.comparison.softmax import Divergence, probabilities
 from fairseq_adv.core.sites import Delta
 from fairseq_adv.games.translation import TranslationGame
-from fairseq_adv.tasks.adversarial_training import OptimizerBackward
+from fairseq_adv.tasks.optimizer_backward import OptimizerBackward
 from tests.methods.method_table import (  # noqa: F401  (a fixture)
     Match,
     Row,

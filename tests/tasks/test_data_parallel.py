@@ -16,7 +16,7 @@ from fairseq.distributed import (
     ModuleProxyWrapper,
 )
 
-from fairseq_adv.tasks import adversarial_training
+from fairseq_adv.tasks import workers
 from tests.methods.method_table import ROWS, Row
 from tests.support import processes, training
 
@@ -133,7 +133,7 @@ def test_what_shares_gradients_is_found_behind_any_wrappers(
 ) -> None:
     inner = torch.nn.Linear(1, 1)
     shared = LegacyDistributedDataParallel(inner, process_group=None)
-    monkeypatch.setattr(adversarial_training, "_world_size", lambda: 2)
+    monkeypatch.setattr(workers, "world_size", lambda: 2)
     watch = functools.partial(DistributedTimeoutWrapper, timeout=0)
     for wrapped in (
         shared,
@@ -143,7 +143,7 @@ def test_what_shares_gradients_is_found_behind_any_wrappers(
         ModuleProxyWrapper(watch(shared)),
         watch(watch(ModuleProxyWrapper(shared))),
     ):
-        assert adversarial_training._shares_gradients(wrapped) is shared
+        assert workers.shares_gradients(wrapped) is shared
 
     class Unknown(torch.nn.Module):
         def __init__(self, module: torch.nn.Module) -> None:
@@ -152,9 +152,9 @@ def test_what_shares_gradients_is_found_behind_any_wrappers(
 
     for model in (inner, Unknown(shared), ModuleProxyWrapper(Unknown(shared))):
         with pytest.raises(SystemExit, match="use --ddp-backend legacy_ddp"):
-            adversarial_training._shares_gradients(model)
-    monkeypatch.setattr(adversarial_training, "_world_size", lambda: 1)
-    assert adversarial_training._shares_gradients(inner) is None
+            workers.shares_gradients(model)
+    monkeypatch.setattr(workers, "world_size", lambda: 1)
+    assert workers.shares_gradients(inner) is None
 
 
 @pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])

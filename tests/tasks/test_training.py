@@ -15,7 +15,7 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 from fairseq_adv.core.methods.salt import SALT
 from fairseq_adv.criterions.salt import SALTConfig, SALTCriterion
-from fairseq_adv.tasks import adversarial_training
+from fairseq_adv.tasks import workers
 from tests.methods.method_table import place_noise
 from tests.support import tiny, training
 
@@ -176,7 +176,7 @@ def test_a_stand_in_batch_leaves_no_gradient() -> None:
 
 
 def test_gradients_of_leaves_are_free_of_the_loss_scale() -> None:
-    from fairseq_adv.tasks.adversarial_training import OptimizerBackward
+    from fairseq_adv.tasks.optimizer_backward import OptimizerBackward
 
     class Scaling:
         class scaler:
@@ -247,7 +247,7 @@ def test_a_launcher_that_fairseq_does_not_see_is_noticed(monkeypatch: pytest.Mon
 
 def test_a_launcher_s_variable_may_be_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "")
-    assert adversarial_training._launched() == 1
+    assert workers.launched() == 1
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(SystemExit, match="the variable WORLD_SIZE is 'two'"):
         tiny.task().build_criterion(None)
