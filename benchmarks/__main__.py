@@ -19,8 +19,8 @@ from recipes.comparison.measured import be_quiet
 from recipes.support.errors import RecipeError, run_main
 
 if TYPE_CHECKING:
-    from benchmarks.models import Setup
-    from benchmarks.rows import Row
+    from benchmarks.support.models import Setup
+    from benchmarks.support.rows import Row
 
 # torch and fairseq are imported late: fairseq sets up the logging of the whole process.
 
@@ -41,8 +41,9 @@ class Benchmark:
 
 def benchmarks() -> dict[str, Benchmark]:
     """Return all benchmarks, in the order in which they are run."""
-    from benchmarks import data, interval, memory, release, scaling, startup, tokens, update
-    from benchmarks.rows import draw_bars, draw_lines
+    from benchmarks import interval, memory, release, scaling, startup, tokens, update
+    from benchmarks.support import data
+    from benchmarks.support.rows import draw_bars, draw_lines
 
     def bars(title: str, unit: str) -> Callable[[list[Row], Path], None]:
         return lambda rows, path: draw_bars(rows, title, unit, path)
@@ -105,7 +106,7 @@ def main() -> None:
     be_quiet()
     import torch
 
-    from benchmarks import models, rows
+    from benchmarks.support import models, rows
     from fairseq_adv.trainer.interruption import Interruption
 
     if options.cuda and not torch.cuda.is_available():

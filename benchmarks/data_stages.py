@@ -1,4 +1,4 @@
-"""One stage of data_prep alone, as a process that `benchmarks.data` measures.
+"""One stage of data_prep alone, as a process that `benchmarks.support.data` measures.
 
     python -m benchmarks.data_stages STAGE FOLDER TEXT SOURCE TARGET MERGES WORKERS
 

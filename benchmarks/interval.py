@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.interleaved import PLAIN_PASSES, Contender, rows_in_turns
-from benchmarks.models import Setup
-from benchmarks.rows import Row
+from benchmarks.support.interleaved import PLAIN_PASSES, Contender, rows_in_turns
+from benchmarks.support.models import Setup
+from benchmarks.support.rows import Row
 from benchmarks.update import SALT
 
 _GAME = 12  # passes

@@ -10,9 +10,9 @@ import gc
 
 import torch
 
-from benchmarks.interleaved import PLAIN, machine
-from benchmarks.models import Setup
-from benchmarks.rows import Row
+from benchmarks.support.interleaved import PLAIN, machine
+from benchmarks.support.models import Setup
+from benchmarks.support.rows import Row
 from benchmarks.update import CONTENDERS
 from data_prep.support.progress import progress
 

@@ -31,7 +31,7 @@ from fairseq.optim.dynamic_loss_scaler import DynamicLossScaler
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.trained import Trained, load, parser
+from benchmarks.support.trained import Trained, load, parser
 from fairseq_adv.core.comparison.evaluation import evaluate
 from fairseq_adv.core.comparison.softmax import Divergence
 from fairseq_adv.core.game import Game

@@ -1,6 +1,6 @@
 """Ours and the algorithm of SALT's published code, with its settings: time and memory.
 
-`release` is `benchmarks.higher_salt`: 16 passes, where ours take 12 (exact, one-sided) or 14
+`release` is `support.higher_salt`: 16 passes, where ours take 12 (exact, one-sided) or 14
 (central). It is given fused attention where stock fairseq has it and no garbage is left to it when
 its memory is measured, although `higher` leaves reference cycles: it can only look better for that.
 """
@@ -11,10 +11,10 @@ import importlib.util
 
 import torch
 
-from benchmarks.interleaved import Contender, Times, all_trainings, take_turns
 from benchmarks.memory import memory_row
-from benchmarks.models import Model, Setup
-from benchmarks.rows import Row
+from benchmarks.support.interleaved import Contender, Times, all_trainings, take_turns
+from benchmarks.support.models import Model, Setup
+from benchmarks.support.rows import Row
 from benchmarks.update import SALT
 from recipes.comparison.measured import Training
 from recipes.support.errors import RecipeError
@@ -38,7 +38,7 @@ def registered() -> bool:
     """Make the release's task known to fairseq; return False if `higher` is not there."""
     if importlib.util.find_spec("higher") is None:
         return False
-    import benchmarks.higher_salt  # noqa: F401
+    import benchmarks.support.higher_salt  # noqa: F401
 
     return True
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.interleaved import Contender, all_trainings, rows_in_turns, take_turns
-from benchmarks.models import SMALL, Setup
-from benchmarks.rows import Row
+from benchmarks.support.interleaved import Contender, all_trainings, rows_in_turns, take_turns
+from benchmarks.support.models import SMALL, Setup
+from benchmarks.support.rows import Row
 from benchmarks.update import ONE_SIDED, SALT, VAT
 from recipes.support.errors import RecipeError
 

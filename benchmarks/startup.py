@@ -11,9 +11,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 
-from benchmarks.interleaved import PLAIN, Contender, Times
-from benchmarks.models import Model, Setup
-from benchmarks.rows import Row
+from benchmarks.support.interleaved import PLAIN, Contender, Times
+from benchmarks.support.models import Model, Setup
+from benchmarks.support.rows import Row
 from benchmarks.update import OUR_PLAIN, SALT
 from data_prep.support.progress import progress
 from recipes.support.errors import RecipeError

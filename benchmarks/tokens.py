@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.interleaved import PLAIN, Contender, machine, update_seconds
-from benchmarks.models import Model, Setup
 from benchmarks.release import RELEASE, registered
-from benchmarks.rows import Row
+from benchmarks.support.interleaved import PLAIN, Contender, machine, update_seconds
+from benchmarks.support.models import Model, Setup
+from benchmarks.support.rows import Row
 from benchmarks.update import CONTENDERS
 from data_prep.support.progress import progress
 from recipes.comparison.measured import Training

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks.trained import backward, load, parser
+from benchmarks.support.trained import backward, load, parser
 from fairseq_adv.games.translation import TranslationGame
 
 RADII = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1)

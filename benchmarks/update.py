@@ -20,9 +20,9 @@ The optimizer's part of an update is not repeated: where it is large, a ratio ma
 
 from __future__ import annotations
 
-from benchmarks.interleaved import PLAIN_PASSES, Contender, rows_in_turns
-from benchmarks.models import Setup
-from benchmarks.rows import Row
+from benchmarks.support.interleaved import PLAIN_PASSES, Contender, rows_in_turns
+from benchmarks.support.models import Setup
+from benchmarks.support.rows import Row
 
 _OURS = "--task adversarial_translation --criterion"
 OUR_PLAIN = f"{_OURS} label_smoothed_cross_entropy"

@@ -9,8 +9,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import interval, release, scaling, update
-from benchmarks.interleaved import all_trainings
-from benchmarks.models import Model, Setup
+from benchmarks.support.interleaved import all_trainings
+from benchmarks.support.models import Model, Setup
 
 COUNTED = {
     c.name: c

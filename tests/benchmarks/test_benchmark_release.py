@@ -74,7 +74,7 @@ def naive_release(
 @needs_higher
 def test_the_release_s_gradient_is_what_its_algorithm_says() -> None:
     """In float64 without dropout, where each of its two parts matters, and the unrolling too."""
-    from benchmarks.higher_salt import Settings, make_perturbable, perturbed_loss
+    from benchmarks.support.higher_salt import Settings, make_perturbable, perturbed_loss
 
     settings = Settings(init_std=0.3, ascent_step_size=0.2, epsilon=0.9)
     sample = tiny.batch()

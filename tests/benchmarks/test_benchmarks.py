@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import data, interval, memory, release, scaling, startup, tokens, update
-from benchmarks.interleaved import Contender, Times, all_trainings, keep_fullest, take_turns
-from benchmarks.models import Model, Setup
-from benchmarks.rows import Row, draw_bars, draw_lines, table, write
+from benchmarks import interval, memory, release, scaling, startup, tokens, update
+from benchmarks.support import data
+from benchmarks.support.interleaved import Contender, Times, all_trainings, keep_fullest, take_turns
+from benchmarks.support.models import Model, Setup
+from benchmarks.support.rows import Row, draw_bars, draw_lines, table, write
 from recipes.support.errors import RecipeError
 from tests.benchmarks.test_benchmark_release import needs_higher
 from tests.recipes.comparison.test_comparison_costs import Ticks

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.models import Model, Setup
-from benchmarks.rows import Row
+from benchmarks.support.models import Model, Setup
+from benchmarks.support.rows import Row
 from data_prep.support.progress import progress
 from recipes.comparison.measured import Training, settings_of
 

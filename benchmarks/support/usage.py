@@ -1,4 +1,4 @@
-"""Run a command and write what it took: `python -m benchmarks.usage FILE COMMAND...`.
+"""Run a command and write what it took: `python -m benchmarks.support.usage FILE COMMAND...`.
 
 In a process of its own, which is small: the system counts the memory of the process that starts
 another one as that one's peak too.

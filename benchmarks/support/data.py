@@ -26,8 +26,8 @@ from tempfile import NamedTemporaryFile, TemporaryDirectory, TemporaryFile
 from typing import Any
 
 from benchmarks.data_stages import STAGES, Task
-from benchmarks.models import Setup
-from benchmarks.rows import Row
+from benchmarks.support.models import Setup
+from benchmarks.support.rows import Row
 from data_prep.counts import SPLITS
 from data_prep.support.lines import count_lines, read_lines
 from data_prep.support.progress import progress
@@ -179,7 +179,7 @@ def _usage(command: Command) -> Usage:
         target = stack.enter_context((command.stdout or Path(os.devnull)).open("wb"))
         said = stack.enter_context(TemporaryFile())
         found = stack.enter_context(NamedTemporaryFile())
-        words = [sys.executable, "-m", "benchmarks.usage", found.name, *command.words]
+        words = [sys.executable, "-m", "benchmarks.support.usage", found.name, *command.words]
         if subprocess.run(words, stdin=source, stdout=target, stderr=said).returncode:
             said.seek(0)
             last = said.read().decode(errors="replace").strip().splitlines()[-1:]
