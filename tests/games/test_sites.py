@@ -1,0 +1,111 @@
+"""The table of sites: what holds of every place of attack, on every model that has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fairseq_adv.core.random_state import RandomState
+from fairseq_adv.core.sites import Add, Keep
+from fairseq_adv.games.sites import SITES, UnsupportedModel
+from fairseq_adv.games.translation import TranslationGame
+from tests.support import tiny
+
+MODELS: dict[str, Any] = {
+    "transformer": tiny.transformer,
+    "all-shared": tiny.shared_transformer,
+    "lstm": tiny.lstm,
+    "convolutional": tiny.convolutional,
+}
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> Iterator[None]:
+    with tiny.float64_throughout():
+        yield
+
+
+@pytest.fixture(params=[(site, model) for site in SITES for model in MODELS], ids="-".join)
+def played(request: pytest.FixtureRequest) -> tuple[str, TranslationGame]:
+    """A site's name, and a game on a padded batch whose model has it."""
+    site, name = request.param
+    model = MODELS[name](dropout=0.2).double()
+    try:
+        SITES[site].check(model)
+    except UnsupportedModel as error:
+        pytest.skip(f"{name}: {error}")
+    return site, tiny.game(model, tiny.batch(((5, 4), (3, 6), (2, 3))))
+
+
+def drawn(game: TranslationGame, site: str) -> Tensor:
+    """A perturbation of what there is."""
+    torch.manual_seed(1)
+    return torch.randn_like(game.sites[site].zero) * game.sites[site].mask
+
+
+def logits(game: TranslationGame, **edits: Any) -> Tensor:
+    torch.manual_seed(2)
+    with torch.no_grad():
+        return game.perturbed(edits, RandomState.capture()).keep({}).vectors
+
+
+def test_zero_and_mask_are_of_the_batch(played: tuple[str, TranslationGame]) -> None:
+    site, game = played
+    zero, mask = game.sites[site].zero, game.sites[site].mask
+    assert zero.size(0) == 3 and zero.dim() == 3 and not zero.any()
+    assert zero.dtype == torch.float64 and mask.dtype == torch.bool
+    assert torch.broadcast_shapes(zero.shape, mask.shape) == zero.shape
+    for sentence in range(3):
+        assert mask[sentence].any(), "there is something to perturb in each"
+
+
+def test_edits_that_change_nothing_do_so(played: tuple[str, TranslationGame]) -> None:
+    site, game = played
+    clean, whole = logits(game), game.sites[site].mask | True
+    assert torch.equal(logits(game, **{site: Add(game.sites[site].zero)}), clean)
+    assert torch.equal(logits(game, **{site: Keep(whole)}), clean)
+    assert not torch.allclose(logits(game, **{site: Add(drawn(game, site))}), clean)
+
+
+def test_sentences_are_perturbed_each_for_itself(played: tuple[str, TranslationGame]) -> None:
+    site, game = played
+    delta, clean = drawn(game, site), logits(game)
+    delta[1:] = 0
+    changed = (logits(game, **{site: Add(delta)}) != clean).any(1)
+    assert changed[game.sentences() == 0].any() and not changed[game.sentences() != 0].any()
+
+
+def test_its_gradient_is_its_derivative(played: tuple[str, TranslationGame]) -> None:
+    site, game = played
+    torch.manual_seed(3)
+    masks, delta = RandomState.draw(), drawn(game, site)
+
+    def value(delta: Tensor) -> Tensor:
+        return game.perturbed({site: Add(delta)}, masks).vectors.sin().sum()
+
+    leaf = (0.1 * delta).requires_grad_()
+    value(leaf).backward()  # type: ignore[no-untyped-call]
+    h = 1e-5
+    with torch.no_grad():
+        expected = (value(leaf + h * delta) - value(leaf - h * delta)) / (2 * h)
+    assert leaf.grad is not None
+    torch.testing.assert_close((leaf.grad * delta).sum(), expected, rtol=1e-7, atol=1e-9)
+
+
+def test_nothing_stays_behind(played: tuple[str, TranslationGame]) -> None:
+    site, game = played
+
+    def hooks() -> int:
+        modules = game.model.modules()
+        return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
+
+    before, clean = hooks(), logits(game)
+    logits(game, **{site: Add(drawn(game, site))})
+    assert hooks() == before and torch.equal(logits(game), clean)
+    with pytest.raises(RuntimeError):
+        logits(game, **{site: Add(torch.zeros(1, 1, 3, dtype=torch.float64))})  # does not fit
+    assert hooks() == before
