@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -49,6 +49,19 @@ class Peak(NamedTuple):
     """Tensors as large as all logits."""
 
 
+class Memory(Protocol):
+    """What a batch carries on from replay to replay."""
+
+    def recall(self) -> Delta | None:
+        """What `remember` was given when this batch was last played in its group of replays.
+
+        None if that never happened: in the first replay, or where nothing is replayed.
+        """
+
+    def remember(self, delta: Delta) -> None:
+        """Keep delta, detached, for the next replay of this batch."""
+
+
 class Interacts(ABC):
     """A method whose gradient has a leader-follower term: the leader knows how it is answered."""
 
@@ -79,6 +92,11 @@ class Method(ABC):
     def attacked(self) -> tuple[str, ...]:
         """The names of the sites at which passes are edited."""
         return () if self.follower is None else self.follower.sites
+
+    @property
+    def edits_passes(self) -> bool:
+        """Whether a second pass differs from the clean one by more than its dropout masks."""
+        return bool(self.attacked)
 
     @property
     def raises(self) -> Raised | None:

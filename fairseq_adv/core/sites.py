@@ -14,7 +14,7 @@ from typing import Protocol
 from torch import Tensor
 
 Delta = dict[str, Tensor]
-"""One perturbation per perturbed site, by the site's name: of its shape, 0 where its mask is."""
+"""One perturbation per perturbed site, by its name: as its `zero`, 0 where its mask is false."""
 
 
 class Site(Protocol):

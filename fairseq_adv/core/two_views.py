@@ -72,8 +72,8 @@ class Regularisation(Masks):
     divergence: Kind = field(metadata=means("divergence between clean and perturbed predictions"))
     clean_branch: CleanBranch = field(
         metadata=means(
-            "let the divergence's gradient flow through both of its arguments, or take the clean "
-            "predictions as constants"
+            "differentiated: the divergence's gradient flows through both of its arguments; "
+            "detached: the clean predictions are constants"
         )
     )
 

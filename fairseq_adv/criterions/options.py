@@ -80,7 +80,7 @@ class PerturbConfig(ScheduleConfig):
     """Whose words are perturbed."""
 
     perturb: ChoiceEnum(PERTURB) = field(  # type: ignore[valid-type]
-        default="both", metadata={"help": "perturb the word embeddings of which side"}
+        default="both", metadata={"help": "what is perturbed: the word embeddings of which side"}
     )
 
 
@@ -118,9 +118,14 @@ def options(name: str, *parts: type, base: type = PerturbConfig, **defaults: Any
             if not isinstance(value, dataclasses.Field):
                 value = field(default=value, metadata=dict(setting.metadata))
             made.append((setting.name, _option_type(kind), value))
-    inherited = {f.name: f.type for f in dataclasses.fields(base)}
+    inherited = {f.name: f for f in dataclasses.fields(base)}
     for other, value in defaults.items():
-        made.append((other, inherited[other], value))
+        if other not in inherited:
+            raise TypeError(f"{name}: there is no setting {other}")
+        known = inherited[other]
+        if not isinstance(value, dataclasses.Field):
+            value = field(default=value, metadata=dict(known.metadata))
+        made.append((other, known.type, value))
     found = dataclasses.make_dataclass(name, made, bases=(base,))
     found.__module__ = __name__
     found.__doc__ = f"Options of --criterion {name.removesuffix('Config').lower()}."
@@ -152,13 +157,28 @@ def build(part: type[T], cfg: Any, **given: Any) -> T:
 
     :param given: settings that are no options, by name, at whatever depth.
     """
+    unknown = given.keys() - set(_names(part))
+    if unknown:
+        raise TypeError(f"{part.__name__} has no {', '.join(sorted(unknown))}")
+    return _build(part, cfg, given)
+
+
+def _names(part: type) -> Iterator[str]:
+    """Of all fields of a dataclass and of those that it consists of."""
+    for name, kind in get_type_hints(part).items():
+        yield name
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            yield from _names(kind)
+
+
+def _build(part: type[T], cfg: Any, given: dict[str, Any]) -> T:
     kinds, found = get_type_hints(part), {}
     for each in dataclasses.fields(part):  # type: ignore[arg-type]
         kind = kinds[each.name]
         if each.name in given:
             found[each.name] = given[each.name]
         elif dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            found[each.name] = build(kind, cfg, **given)
+            found[each.name] = _build(kind, cfg, given)
         elif "help" in each.metadata:
             value = getattr(cfg, each.name)
             found[each.name] = str(value) if isinstance(value, Enum) else value

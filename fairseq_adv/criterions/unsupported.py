@@ -127,7 +127,7 @@ def refuse_equal_passes(method: Method, cfg: Any, model: nn.Module) -> None:
         return
     beginning = f"fairseq_adv: --criterion {cfg._name}"
     if method.follower is None:
-        if getattr(cfg, "cutoff_rate", 0) == 0:
+        if not method.edits_passes:
             cut = f" and --cutoff-rate {cfg.cutoff_rate}" if hasattr(cfg, "cutoff_rate") else ""
             raise SystemExit(
                 f"{beginning} with {why}{cut}: its two passes are one and the same: use {cure}"

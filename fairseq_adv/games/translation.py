@@ -17,7 +17,7 @@ from fairseq_adv.core.comparison.predictions import Logits, Predictions, Project
 from fairseq_adv.core.comparison.softmax import Softmax
 from fairseq_adv.core.comparison.task_loss import TaskLoss
 from fairseq_adv.core.random_state import RandomState
-from fairseq_adv.core.sites import Add, Edits
+from fairseq_adv.core.sites import Add, Edits, Replace
 from fairseq_adv.games.encoder_gradient import with_true_gradients
 from fairseq_adv.games.hidden_states import hidden_states
 from fairseq_adv.games.sites import SITES, FairseqSite, UnsupportedModel
@@ -73,9 +73,9 @@ class TranslationGame:
 
     def perturbed(self, edits: Edits, masks: RandomState) -> Predictions:
         """See `Game.perturbed`."""
-        adds = any(isinstance(edit, Add) for edit in edits.values())
+        moved = any(isinstance(edit, Add | Replace) for edit in edits.values())
         with masks.replay():
-            return self._pass(edits, with_true_gradients if adds else fairseq_s_own)
+            return self._pass(edits, with_true_gradients if moved else fairseq_s_own)
 
     def task_loss(self, predictions: Predictions) -> TaskLoss:
         """See `Game.task_loss`."""

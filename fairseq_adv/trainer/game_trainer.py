@@ -130,10 +130,22 @@ class GameTrainer(Trainer):
             return super().load_checkpoint(filename, *args, **kwargs)
 
 
+_with: dict[Any, Any] = {Trainer: GameTrainer}
+
+
+def _with_games(cls: Any) -> Any:
+    """The class that is made in the place of a trainer's: another's own one keeps what it does."""
+    if issubclass(cls, GameTrainer):
+        return cls
+    if cls not in _with:
+        _with[cls] = type(cls.__name__, (cls, GameTrainer), {"__module__": cls.__module__})
+    return _with[cls]
+
+
 def put_in_place() -> None:
     """Let whoever makes a fairseq trainer get this one, by whatever name it knows the class."""
 
     def make(cls: type[Trainer], *args: Any, **kwargs: Any) -> Any:
-        return object.__new__(GameTrainer if cls is Trainer else cls)
+        return object.__new__(_with_games(cls))
 
     Trainer.__new__ = staticmethod(make)

@@ -139,7 +139,7 @@ class Memory:
 
 
 class Remembered:
-    """`core.methods.freeat.Memory` of one batch."""
+    """`core.method.Memory` of one batch."""
 
     def __init__(self, memory: Memory, sample: dict[str, Any]) -> None:
         self._memory, self._sample = memory, sample

@@ -154,3 +154,17 @@ def test_words_are_cut_off_at_their_rate(spared: Any, column: int, left_padded: 
         assert ((others - 0.7).abs() < 0.05).all()
     assert kept_words(mask, 0.0, spared).all()
     assert (kept_words(mask, 1.0, spared) & mask).sum((1, 2)).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("scope", SCOPES)
+def test_components_may_be_masked_one_by_one(norm: Any, scope: Any) -> None:
+    """As scores of attention are, of keys that are padding: what is not there counts nowhere."""
+    torch.manual_seed(1)
+    mask = torch.rand(3, 4, 2000) < torch.tensor([0.2, 0.5, 1.0])[:, None, None]
+    ball = Ball(epsilon=0.5, norm=norm, norm_scope=scope)
+    start = Uniform(ball).draw(Place(torch.zeros(3, 4, 2000), mask))
+    assert not start[~mask].any() and float(ball.norm_of(start).max()) <= 0.5
+    there = mask.sum((1, 2) if scope == "sentence" else 2, keepdim=True)
+    furthest = 0.5 if norm == "linf" else 0.5 * there**-0.5
+    assert float((start.abs() / furthest).max()) == pytest.approx(1, abs=0.01)

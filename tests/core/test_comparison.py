@@ -303,7 +303,7 @@ def test_a_softmax_of_one_output_is_refused(way: str, kind: Kind) -> None:
     given, predictions = Logits(numbers(N, 1)), Projected(numbers(N, C), numbers(1, C))
     compare = COMPARISONS[way](kind)
     with pytest.raises(OneOutput):
-        evaluate(compare.term(given, predictions))
+        compare.term(given, predictions)
     with pytest.raises(OneOutput):
         compare.gradient(given, predictions, differentiable=False)
     with pytest.raises(OneOutput):
@@ -328,3 +328,28 @@ def test_any_distance_can_be_compared() -> None:
     wanted = torch.autograd.grad(expected[1].square().sum(), [y, hidden, weight])
     for ours, theirs in zip(second, wanted, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@every_kind
+@projected
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_the_gradient_of_a_small_head_in_half_precision_is_in_float32(
+    half: torch.dtype, projection: str, kind: Kind
+) -> None:
+    """Where in 16 bits it would vanish: of rows that hardly differ from the given ones."""
+    compare, parts = dense.divergence(kind), [part.detach() for part in predicted(projection, half)]
+    near = given_by(*parts).keep({}).vectors + 1e-4 * numbers(N, V, seed=7).detach().float()
+    found = compare.gradient(Logits(near), given_by(*parts), differentiable=False)
+    wide = given_by(*(part.double() for part in parts))
+    expected = compare.gradient(Logits(near.double()), wide, differentiable=False)
+    assert found.dtype == torch.float32 and found.abs().max() < 1e-2
+    torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=1e-6)
+
+
+def test_a_distance_may_leave_one_side_out() -> None:
+    compare = dense.Dense(lambda y, z: (z - y.detach()).square().sum(-1))
+    y, z = numbers(N, 2, seed=2), numbers(N, 2, seed=3)
+    value = evaluate(compare.term(Logits(y), Logits(z)))
+    to_y, to_z = torch.autograd.grad(value, [y, z])
+    assert not to_y.any()
+    torch.testing.assert_close(to_z, 2 * (z - y).detach())

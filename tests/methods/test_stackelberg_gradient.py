@@ -21,6 +21,7 @@ from fairseq_adv.core.methods.salt import SALT
 from fairseq_adv.core.methods.vat import VAT
 from fairseq_adv.core.players.rule import RULES
 from fairseq_adv.core.players.stackelberg import Ascent
+from fairseq_adv.core.settings import InvalidSetting
 from fairseq_adv.core.two_views import Regularisation
 from tests.methods.method_table import noise_by_position  # noqa: F401  (a fixture)
 from tests.support import tiny
@@ -314,6 +315,12 @@ def test_gradients_add_to_what_was_accumulated_before() -> None:
         method.step(tiny.game(model, sample), tiny.accumulate, weight=0.7)
     for p, a, b in zip(model.parameters(), first, second, strict=True):
         torch.testing.assert_close(p.grad, a + b)
+
+
+@pytest.mark.parametrize("radius", [0.0, -1.0, float("nan")])
+def test_a_difference_over_nothing_is_refused(radius: float) -> None:
+    with pytest.raises(InvalidSetting, match="difference_radius"):
+        salt(unroll_method="central", difference_radius=radius)
 
 
 @pytest.mark.parametrize("build", [tiny.transformer, tiny.lstm])

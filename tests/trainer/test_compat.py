@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ from fairseq.data import data_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.models.distributed_fairseq_model import DistributedFairseqModel
 from fairseq.models.ema.ema import EMA
+from fairseq.trainer import Trainer
 
-from tests.support import processes, tiny, training
+from fairseq_adv.trainer.game_trainer import GameTrainer
+from tests.methods.method_table import ROWS
+from tests.support import processes, tiny, training, updates
 
 
 @pytest.mark.parametrize("max_sentences", [None, 1, 7, 8, 64, 100, 1000])
@@ -349,3 +353,23 @@ def test_bf16_needs_no_tpu(toy_data: Path, tmp_path: Path) -> None:
     training.run_training(toy_data, tmp_path, "--bf16", criterion="label_smoothed_cross_entropy")
     last = training.state(tmp_path)["optimizer_history"][-1]
     assert last["num_updates"] == 4 and last["optimizer_name"] == "FP16Optimizer"
+
+
+class ATrainerOfOnesOwn(Trainer):
+    """Another program's, which counts."""
+
+    def train_step(self, samples: Any, raise_oom: bool = False) -> Any:
+        self.steps = getattr(self, "steps", 0) + 1
+        return super().train_step(samples, raise_oom)
+
+
+def test_a_trainer_of_one_s_own_plays_games_too() -> None:
+    """What fairseq's lacks reaches classes that are made of it."""
+    (row,) = (row for row in ROWS if row.name == "freeat-task-loss")
+    ours = updates.trainer(row, tiny.transformer())
+    theirs = ATrainerOfOnesOwn(ours.cfg, ours.task, ours.model, ours.criterion)
+    theirs.reset_dummy_batch(tiny.batch(((4, 4), (2, 5)), seed=9))
+    assert isinstance(theirs, GameTrainer) and type(theirs).__name__ == "ATrainerOfOnesOwn"
+    lines = [updates.update(theirs, [tiny.batch()]) for _ in range(6)]
+    assert theirs.steps == 6
+    assert ["adv_loss" in line for line in lines] == [False, True, True] * 2

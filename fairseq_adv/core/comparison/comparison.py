@@ -15,7 +15,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Comparison(Protocol):
-    """How far predictions of one pass are from given ones, in nats, summed over rows."""
+    """How far predictions of one pass are from given ones, summed over rows: a divergence in nats,
+    or another distance.
+    """
 
     def keep(self, predictions: Predictions) -> Logits:
         """The predictions as constants, for whoever compares several passes with them."""

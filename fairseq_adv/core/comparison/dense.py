@@ -13,19 +13,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fairseq_adv.core.comparison.comparison import Kind, refuse_one_output
+from fairseq_adv.core.comparison.comparison import Kind, OneOutput
 from fairseq_adv.core.comparison.evaluation import Weighted
-from fairseq_adv.core.comparison.predictions import Chunk, Logits, Predictions, Projected
+from fairseq_adv.core.comparison.predictions import Chunk, Logits, Predictions
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-"""Of given logits, n x V, and those of another pass: how far apart they are, n, in nats."""
+"""Of given logits, n x V, and those of another pass: how far apart they are, n."""
 
 
 @dataclass(frozen=True)
 class Dense:
-    """Any distance between rows of logits; see `Comparison`."""
+    """Any distance between rows of logits; see `Comparison`.
+
+    :param outputs: how many logits it needs in a row.
+    """
 
     distance: Distance
+    outputs: int = 1
 
     def keep(self, predictions: Predictions) -> Logits:
         """See `Comparison`."""
@@ -35,27 +39,26 @@ class Dense:
         self, given: Predictions, predictions: Predictions, weights: Tensor | float = 1.0
     ) -> Apart:
         """See `Comparison`."""
+        self._check(predictions)
         return Apart(given, predictions, self.distance, weights)
 
     def gradient(self, given: Logits, predictions: Predictions, *, differentiable: bool) -> Tensor:
         """See `Comparison`."""
-        vectors = predictions.vectors
+        self._check(predictions)
+        # Widened first: in 16 bits a small gradient would be lost before it is widened.
+        vectors = predictions.vectors.to(predictions.dtype)
         if not differentiable:
             vectors = vectors.detach().requires_grad_()
         with torch.enable_grad():
-            z = type(predictions)(vectors, *predictions.parts[1:])
-            apart = self.distance(given.vectors, _all_logits(z)).sum()
-        (gradient,) = torch.autograd.grad(apart, vectors, create_graph=differentiable)
-        return gradient.to(predictions.dtype)
+            apart = self.distance(given.vectors, predictions.all_logits(vectors)).sum()
+        (gradient,) = torch.autograd.grad(
+            apart, vectors, create_graph=differentiable, materialize_grads=True
+        )
+        return gradient
 
-
-def _all_logits(predictions: Predictions) -> Tensor:
-    """N x V in `dtype`, with their graph."""
-    z = predictions.vectors.to(predictions.dtype)
-    if not isinstance(predictions, Projected):
-        return z
-    bias = None if predictions.bias is None else predictions.bias.to(predictions.dtype)
-    return torch.nn.functional.linear(z, predictions.weight.to(predictions.dtype), bias)
+    def _check(self, predictions: Predictions) -> None:
+        if predictions.size < self.outputs:
+            raise OneOutput
 
 
 class Apart(Weighted):
@@ -83,7 +86,9 @@ class Apart(Weighted):
         self.count(rows.detach(), weights)
         wanted = [(c, z) for c, z in zip(chunks, logits, strict=True) if c.wanted]
         if wanted:
-            gradients = torch.autograd.grad(rows, [z for _, z in wanted], weights)
+            gradients = torch.autograd.grad(
+                rows, [z for _, z in wanted], weights, allow_unused=True, materialize_grads=True
+            )
             for (chunk, _), gradient in zip(wanted, gradients, strict=True):
                 chunk.add(gradient)
 
@@ -98,7 +103,6 @@ def divergence(kind: Kind) -> Dense:
         return (p * r - (p + q) * (r / 2).tanh()).sum(-1)  # p r + q - p: see `softmax`
 
     def distance(y: Tensor, z: Tensor) -> Tensor:
-        refuse_one_output(Logits(z))
         return kl(y, z) if kind == "kl" else 0.5 * (kl(y, z) + kl(z, y))
 
-    return Dense(distance)
+    return Dense(distance, outputs=2)

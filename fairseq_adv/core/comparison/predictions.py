@@ -55,6 +55,10 @@ class Predictions(ABC):
         """
 
     @abstractmethod
+    def all_logits(self, vectors: Tensor) -> Tensor:
+        """All vectors, N x C in `dtype`, as logits, N x V, with their graph: for small heads."""
+
+    @abstractmethod
     def back(self, gradients: Gradients) -> Back:
         """The way back from the logits."""
 
@@ -124,6 +128,10 @@ class Logits(Predictions):
     def _space_for_all(self) -> Tensor:
         return self.vectors.detach().to(self.dtype)  # where they are already
 
+    def all_logits(self, vectors: Tensor) -> Tensor:
+        """See `Predictions`."""
+        return vectors
+
     def back(self, gradients: Gradients) -> Back:
         """See `Predictions`."""
         return _BackToLogits(self, gradients)
@@ -159,6 +167,11 @@ class Projected(Predictions):
             low, scale = _narrowed(vectors[rows], self.weight.dtype)
             torch.mul(torch.mm(low, self.weight.t()), scale, out=out)
         return out if self.bias is None or linear else out.add_(self.bias)
+
+    def all_logits(self, vectors: Tensor) -> Tensor:
+        """See `Predictions`."""
+        bias = None if self.bias is None else self.bias.to(self.dtype)
+        return torch.nn.functional.linear(vectors, self.weight.to(self.dtype), bias)
 
     def back(self, gradients: Gradients) -> Back:
         """See `Predictions`."""

@@ -25,29 +25,15 @@ Replays and the place where delta waits are the caller's: `FreeAT.replays`, `Mem
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from fairseq_adv.core.backward import Accumulate
 from fairseq_adv.core.game import Game
-from fairseq_adv.core.method import Method, Peak, Raised, Step
+from fairseq_adv.core.method import Memory, Method, Peak, Raised, Step
 from fairseq_adv.core.objective import ADV_OBJECTIVES, PerturbedTaskLoss, open_objective
 from fairseq_adv.core.players.follower import Follower
 from fairseq_adv.core.settings import InvalidSetting, means, one_of
 from fairseq_adv.core.sites import Delta, as_leaves
 from fairseq_adv.core.two_views import Regularisation
-
-
-class Memory(Protocol):
-    """What a batch carries on from replay to replay."""
-
-    def recall(self) -> Delta | None:
-        """What `remember` was given when this batch was last played in its group of replays.
-
-        None if that never happened: in the first replay, or where nothing is replayed.
-        """
-
-    def remember(self, delta: Delta) -> None:
-        """Keep delta, detached, for the next replay of this batch."""
 
 
 @dataclass(frozen=True, kw_only=True)

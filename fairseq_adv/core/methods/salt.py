@@ -1,6 +1,7 @@
 """SALT: adversarial regularisation as a Stackelberg game (Zuo et al., EMNLP 2021).
 
-The leader minimises, over theta (Eq. 2),
+The leader minimises, over theta (Eq. 2), what is `TwoViews` with s = 0 and a follower's move in
+view 2,
 
     F(theta) = L(theta) + alpha * l_v(delta^K(theta), theta),
 
@@ -80,6 +81,8 @@ class SALT(Method, Interacts):
 
     def __post_init__(self) -> None:
         one_of("unroll_method", self.unroll_method, UNROLL_METHODS)
+        if not self.difference_radius > 0:
+            raise InvalidSetting("difference_radius", self.difference_radius, "a number above 0")
         if not 1 <= self.unroll_steps <= self.follower.ascent_steps:
             raise InvalidSetting(
                 "unroll_steps", self.unroll_steps, f"1 to {self.follower.ascent_steps} (all steps)"

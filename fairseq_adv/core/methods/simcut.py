@@ -1,6 +1,6 @@
 """SimCut: whole-token cut-off as a regulariser (Gao et al., NAACL 2022). There is no adversary.
 
-The leader minimises (section 3)
+The leader minimises (section 3), in terms of `TwoViews` with s = 0 and words cut off in view 2,
 
     F(theta) = L(theta) + alpha * KL(f(x, y; theta) || f(x_cut, y_cut; theta)),
 
@@ -64,6 +64,11 @@ class SimCut(Method):
                 raise InvalidSetting("perturb", site, "source, target, both")
         if not 0 <= self.cutoff_rate <= 1:
             raise InvalidSetting("cutoff_rate", self.cutoff_rate, "0 to 1")
+
+    @property
+    def edits_passes(self) -> bool:
+        """See `Method`."""
+        return self.cutoff_rate > 0
 
     @property
     def peak(self) -> Peak:

@@ -8,6 +8,8 @@ The leader minimises (section 3)
     D(theta, theta~) = l_s(f(x, theta), f(x, theta~)),
     l_s(P, Q) = KL(P || Q) + KL(Q || P).
 
+L + lambda_s R_s is `TwoViews` with s = 0 and a follower's move in view 2.
+
 The maximum is approached by K steps of projected gradient ascent from N(0, sigma^2) and taken as a
 constant (Algorithm 1). theta~ is the exponential average of the leader's earlier parameters, the
 momentum form of the proximal point method.

@@ -4,8 +4,9 @@ The leader minimises
 
     F(theta) = L(theta) + alpha * KL(f(x, theta) || f(x + delta^K, theta)),
 
-where delta^K is the end of K steps of projected gradient ascent on the same divergence, and is
-taken as a constant: the gradient is dL + alpha * partial l_v / partial theta (Eq. 7).
+that is `TwoViews` with s = 0 and a follower's move in view 2. delta^K is the end of K steps of
+projected gradient ascent on the same divergence, and is taken as a constant: the gradient is
+dL + alpha * partial l_v / partial theta (Eq. 7).
 
 This is also SALT without its leader-follower term, `--criterion salt --unroll-steps 0`.
 

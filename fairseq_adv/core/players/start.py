@@ -17,7 +17,7 @@ class Start(Protocol):
     """How delta^0 is drawn."""
 
     def draw(self, site: Site) -> Tensor:
-        """delta^0 at a site, B x T x C, 0 where its mask is."""
+        """delta^0 at a site, B x T x C, 0 where its mask is false."""
 
 
 @dataclass(frozen=True)

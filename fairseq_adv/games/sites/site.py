@@ -54,7 +54,7 @@ def edited(values: Tensor, edit: Edit) -> Tensor:
         return values + edit.values.to(values.dtype)
     if isinstance(edit, Keep):
         return values * edit.where.to(values.dtype)
-    return edit.values.to(values.dtype)
+    return edit.values.to(values.dtype).clone()  # some models go on in place
 
 
 SITES: dict[str, type[FairseqSite]] = {}
@@ -65,6 +65,8 @@ def register_site(name: str) -> Callable[[type[FairseqSite]], type[FairseqSite]]
     """Register a class of sites under a name."""
 
     def register(site: type[FairseqSite]) -> type[FairseqSite]:
+        if name in SITES:
+            raise ValueError(f"there is a site called {name} already: {SITES[name].__name__}")
         SITES[name] = site
         return site
 
