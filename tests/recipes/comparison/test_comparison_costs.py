@@ -223,7 +223,7 @@ def test_gradients_of_the_update_before_are_not_there(
         update()
         return sum(parameter.grad is not None for parameter in parameters)
 
-    monkeypatch.setattr(costs, "peak_memory", peak_memory)
+    monkeypatch.setattr(trainings, "peak_memory", peak_memory)
     assert found.peak() == len(parameters)
 
 
