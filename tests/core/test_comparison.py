@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fairseq_adv.core.comparison import dense
+from fairseq_adv.core.comparison import chunks, dense
 from fairseq_adv.core.comparison import predictions as module
 from fairseq_adv.core.comparison.comparison import KINDS, Comparison, Kind, OneOutput
 from fairseq_adv.core.comparison.evaluation import Backflow, evaluate
@@ -180,13 +180,13 @@ def test_what_is_not_wanted_is_not_computed(
     projection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts, clean = predicted(projection), Logits(clean_logits().detach())
-    asked, add = [], module.Chunk.add
+    asked, add = [], chunks.Chunk.add
 
-    def noted(chunk: module.Chunk, to_logits: Tensor) -> None:
+    def noted(chunk: chunks.Chunk, to_logits: Tensor) -> None:
         asked.append(chunk.logits)
         add(chunk, to_logits)
 
-    monkeypatch.setattr(module.Chunk, "add", noted)
+    monkeypatch.setattr(chunks.Chunk, "add", noted)
     for wanted in range(len(parts)):
         given = [t if i == wanted else t.detach() for i, t in enumerate(parts)]
         value = evaluate(Divergence(clean, given_by(*given), "symmetric-kl"))

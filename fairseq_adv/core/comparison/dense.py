@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fairseq_adv.core.comparison.chunks import Chunk
 from fairseq_adv.core.comparison.comparison import Kind, OneOutput
 from fairseq_adv.core.comparison.evaluation import Weighted
-from fairseq_adv.core.comparison.predictions import Chunk, Logits, Predictions
+from fairseq_adv.core.comparison.predictions import Logits, Predictions
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Of given logits, n x V, and those of another pass: how far apart they are, n."""

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fairseq_adv.core.comparison.predictions import Chunk, Gradients, Predictions, chunks
+from fairseq_adv.core.comparison.chunks import Chunk, chunks
+from fairseq_adv.core.comparison.predictions import Gradients, Predictions
 
 
 class Term(ABC):

@@ -38,16 +38,10 @@ import torch
 from torch import Tensor, linalg
 from torch.autograd.function import once_differentiable
 
+from fairseq_adv.core.comparison.chunks import Chunk, chunks
 from fairseq_adv.core.comparison.comparison import Kind, refuse_one_output
 from fairseq_adv.core.comparison.evaluation import Weighted
-from fairseq_adv.core.comparison.predictions import (
-    Chunk,
-    Gradients,
-    Kept,
-    Logits,
-    Predictions,
-    chunks,
-)
+from fairseq_adv.core.comparison.predictions import Gradients, Kept, Logits, Predictions
 
 _NARROW = 256
 """Channels of the hidden states up to which keeping probabilities is worth the memory.

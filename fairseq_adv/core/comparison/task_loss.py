@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from fairseq_adv.core.comparison.chunks import Chunk
 from fairseq_adv.core.comparison.comparison import refuse_one_output
 from fairseq_adv.core.comparison.evaluation import Term
-from fairseq_adv.core.comparison.predictions import Chunk, Predictions
+from fairseq_adv.core.comparison.predictions import Predictions
 from fairseq_adv.core.comparison.softmax import probabilities, top
 
 
