@@ -11,7 +11,7 @@ BENCH ?=
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)
 ENVIRONMENT := $(VENV)/.installed
-# Neighbours stay together, for what they share; who is done takes some of the others'. A GB each.
+# A file's tests stay together, for what they share. Each process takes about a GB.
 PYTEST := python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help

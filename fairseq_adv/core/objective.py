@@ -1,4 +1,4 @@
-"""What the follower raises and the leader lowers, of FreeAT and FreeLB: one of two.
+"""Methods that train on the follower's own steps, FreeAT and FreeLB: on one of two objectives.
 
 `PerturbedTaskLoss` is the task loss of the perturbed words, which gives the follower the true
 labels, as these were published. `TwoViews` is l_v, the divergence between clean and perturbed
@@ -8,6 +8,7 @@ predictions. Both are called with a perturbation and dropout masks, and give a s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import get_args
 
 import torch
@@ -16,9 +17,10 @@ from torch import Tensor
 from fairseq_adv.core.backward import Accumulate
 from fairseq_adv.core.comparison.evaluation import Term, evaluate
 from fairseq_adv.core.game import Game
-from fairseq_adv.core.method import Raised
+from fairseq_adv.core.method import Method, Peak, Raised
+from fairseq_adv.core.players.follower import Follower
 from fairseq_adv.core.random_state import RandomState
-from fairseq_adv.core.settings import InvalidSetting
+from fairseq_adv.core.settings import InvalidSetting, means, one_of
 from fairseq_adv.core.sites import Delta, added
 from fairseq_adv.core.two_views import Masks, Regularisation, TwoViews
 
@@ -84,14 +86,45 @@ class PerturbedTaskLoss:
         return value.detach(), gradients
 
 
-def open_objective(
-    objective: Raised,
-    game: Game,
-    accumulate: Accumulate,
-    regularisation: Regularisation,
-    weight: float,
-) -> TwoViews | PerturbedTaskLoss:
-    """The objective of that name in one game. Runs the clean pass, if there is one."""
-    if objective == "divergence":
-        return TwoViews(game, accumulate, regularisation)
-    return PerturbedTaskLoss(game, accumulate, regularisation, weight)
+@dataclass(frozen=True, kw_only=True)
+class TrainsOnAscent(Method):
+    """A method whose backward passes serve both players.
+
+    :param regularisation: l_v. With `task-loss` only its dropout masks matter.
+    :param adv_objective: what the follower raises, and the leader lowers; see the module.
+    """
+
+    follower: Follower
+    regularisation: Regularisation
+    adv_objective: Raised = field(
+        metadata=means(
+            "what the follower raises: the divergence from the clean predictions, beside the clean "
+            "loss, or the task loss of the perturbed words, in place of the clean one"
+        )
+    )
+
+    def __post_init__(self) -> None:
+        one_of("adv_objective", self.adv_objective, ADV_OBJECTIVES)
+
+    @property
+    def raises(self) -> Raised:
+        """See `Method`."""
+        return self.adv_objective
+
+    @property
+    def replaces_task_loss(self) -> bool:
+        """See `Method`."""
+        return self.adv_objective == "task-loss"
+
+    @property
+    def peak(self) -> Peak:
+        """See `Method.peak`."""
+        return Peak(graphs=1) if self.replaces_task_loss else self.regularisation.peak
+
+    def objective(
+        self, game: Game, accumulate: Accumulate, weight: float
+    ) -> TwoViews | PerturbedTaskLoss:
+        """The objective in one game. Runs the clean pass, if there is one."""
+        if self.adv_objective == "divergence":
+            return TwoViews(game, accumulate, self.regularisation)
+        return PerturbedTaskLoss(game, accumulate, self.regularisation, weight)

@@ -25,9 +25,9 @@ from fairseq_adv.criterions.unsupported import (
     refuse_surroundings,
 )
 from fairseq_adv.games.dropout import fast_dropout
+from fairseq_adv.games.mixed_precision import mixed_precision
 from fairseq_adv.games.parts import number_of_parts, parts_of
 from fairseq_adv.games.sites import UnsupportedModel
-from fairseq_adv.games.translation import mixed_precision
 from fairseq_adv.trainer.replay import Memory
 
 
@@ -47,14 +47,13 @@ class AdversarialCriterion(FairseqCriterion, ABC):
                 f"{type(task).__name__} runs one backward pass per batch, and a game takes several"
             )
         refuse_surroundings(cfg)
-        _check("label_smoothing", cfg.label_smoothing, 0 <= cfg.label_smoothing < 1, "0 up to 1")
         _check("adv_weight", cfg.adv_weight, 0 <= cfg.adv_weight < math.inf, "a number from 0 up")
         _check("adv_interval", cfg.adv_interval, cfg.adv_interval >= 1, "1, 2, 3, ...")
         for name in ("adv_warmup_updates", "adv_parts", "gauge_interval", "max_skipped_updates"):
             _check(name, getattr(cfg, name), getattr(cfg, name) >= 0, "0, 1, 2, ...")
         self.cfg = cfg
-        self.plain: FairseqCriterion = task.plain_criterion(cfg)
         try:
+            self.plain: FairseqCriterion = task.plain_criterion(cfg)
             self.method = self.build_method(cfg)
         except InvalidSetting as error:
             raise _option_error(error.name, error.value, error.allowed) from None

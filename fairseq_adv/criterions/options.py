@@ -111,21 +111,16 @@ def options(name: str, *parts: type, base: type = PerturbConfig, **defaults: Any
     :param base: options beside these.
     :param defaults: by name; an option whose meaning differs is a `dataclasses.field`.
     """
-    made: list[tuple[str, Any, Any]] = []
-    for setting, kind in _settings(parts):
-        if setting.name in defaults:
-            value = defaults.pop(setting.name)
-            if not isinstance(value, dataclasses.Field):
-                value = field(default=value, metadata=dict(setting.metadata))
-            made.append((setting.name, _option_type(kind), value))
-    inherited = {f.name: f for f in dataclasses.fields(base)}
-    for other, value in defaults.items():
-        if other not in inherited:
-            raise TypeError(f"{name}: there is no setting {other}")
-        known = inherited[other]
+    known = {each.name: (each.type, each.metadata) for each in dataclasses.fields(base)}
+    known |= {each.name: (_option_type(kind), each.metadata) for each, kind in _settings(parts)}
+    made = []
+    for setting, value in defaults.items():
+        if setting not in known:
+            raise TypeError(f"{name}: there is no setting {setting}")
+        kind, metadata = known[setting]
         if not isinstance(value, dataclasses.Field):
-            value = field(default=value, metadata=dict(known.metadata))
-        made.append((other, known.type, value))
+            value = field(default=value, metadata=dict(metadata))
+        made.append((setting, kind, value))
     found = dataclasses.make_dataclass(name, made, bases=(base,))
     found.__module__ = __name__
     found.__doc__ = f"Options of --criterion {name.removesuffix('Config').lower()}."

@@ -20,6 +20,7 @@ from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.sites import Add, Edits, Replace
 from fairseq_adv.games.encoder_gradient import with_true_gradients
 from fairseq_adv.games.hidden_states import hidden_states
+from fairseq_adv.games.mixed_precision import mixed_precision
 from fairseq_adv.games.sites import SITES, FairseqSite, UnsupportedModel
 
 Call = Callable[[BaseFairseqModel, dict[str, Tensor]], Tensor]
@@ -116,13 +117,3 @@ class TranslationGame:
     def parameters(self) -> Sequence[Tensor]:
         """See `Game.parameters`."""
         return [p for p in self.model.parameters() if p.requires_grad]
-
-
-def mixed_precision(model: BaseFairseqModel, enabled: bool) -> torch.autocast:
-    """A block for one pass of the model: matrix products in 16 bits, if enabled.
-
-    In the type that is usual on the model's device: float16 on a GPU, bfloat16 on a CPU. It holds
-    one pass and not a whole game: casts of the parameters are kept to its end, and one that was
-    made where no gradient is wanted would be used where one is.
-    """
-    return torch.autocast(next(model.parameters()).device.type, enabled=enabled)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fairseq_adv.core.gauges import PartOfGradient
 from fairseq_adv.core.method import Interacts
+from fairseq_adv.core.settings import InvalidSetting
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.measures import are_of_games
 from fairseq_adv.games.translation import TranslationGame
@@ -55,7 +56,12 @@ class AdversarialTraining:
         return self._model
 
     def plain_criterion(self, cfg: Any) -> FairseqCriterion:
-        """The criterion of plain updates and of validation, of a criterion's options."""
+        """The criterion of plain updates and of validation, of a criterion's options.
+
+        Raises InvalidSetting.
+        """
+        if not 0 <= cfg.label_smoothing < 1:
+            raise InvalidSetting("label_smoothing", cfg.label_smoothing, "0 up to 1")
         return LabelSmoothedCrossEntropyCriterion(
             self,
             cfg.sentence_avg,

@@ -100,11 +100,25 @@ def test_a_perturbation_never_leaves_its_ball(
         groups = [[x for word in sentence for x in word]] if scope == "sentence" else sentence
         for group in groups:
             size = math.hypot(*group) if norm == "l2" else max(abs(x) for x in group)
-            # Squares of numbers below 2^-75 are 0 in float32, and so is the length of such ones.
-            assert size <= epsilon * (1 + 1e-5) + 6 * 2.0**-74
+            assert size <= epsilon * (1 + 1e-5) + 1e-30
     inside = norm_of(delta, norm, scope) <= epsilon
     unchanged = projected == delta
     assert (unchanged | ~inside).all(), "what is inside already stays where it is"
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("factor", [1.0, 1e-12, 1e-24, 1e-36])
+def test_the_length_of_what_is_tiny(factor: float, scope: str) -> None:
+    """Its squares vanish in float32: a ball of radius 0 would not hold it."""
+    tiny = (factor * SENTENCE).requires_grad_()
+    lengths = norm_of(tiny, "l2", scope)
+    expected = [[[13.0]]] if scope == "sentence" else [[[5.0], [12.0]]]
+    torch.testing.assert_close(lengths / factor, torch.tensor(expected))
+    (slope,) = torch.autograd.grad(lengths.sum(), tiny)
+    torch.testing.assert_close(slope, SENTENCE / torch.tensor(expected))
+    assert not project(tiny, 0.0, "l2", scope).any()
+    inside = project(tiny, 4 * factor, "l2", scope)
+    torch.testing.assert_close(inside / factor, project(SENTENCE, 4.0, "l2", scope))
 
 
 def test_noise_spares_padding_and_has_the_right_size() -> None:

@@ -28,32 +28,21 @@ from dataclasses import dataclass, field
 
 from fairseq_adv.core.backward import Accumulate
 from fairseq_adv.core.game import Game
-from fairseq_adv.core.method import Memory, Method, Peak, Raised, Step
-from fairseq_adv.core.objective import ADV_OBJECTIVES, PerturbedTaskLoss, open_objective
-from fairseq_adv.core.players.follower import Follower
-from fairseq_adv.core.settings import InvalidSetting, means, one_of
+from fairseq_adv.core.method import Memory, Step
+from fairseq_adv.core.objective import PerturbedTaskLoss, TrainsOnAscent
+from fairseq_adv.core.settings import InvalidSetting, means
 from fairseq_adv.core.sites import Delta, as_leaves
-from fairseq_adv.core.two_views import Regularisation
 
 
 @dataclass(frozen=True, kw_only=True)
-class FreeAT(Method):
+class FreeAT(TrainsOnAscent):
     """One pass for both players; delta goes on from replay to replay.
 
-    :param follower: takes one step per replay. Its rule must have no memory of its own.
-    :param regularisation: l_v. With `task-loss` only its dropout masks matter.
-    :param adv_objective: what the follower raises; see the module.
+    Its follower takes one step per replay, by a rule that has no memory of its own.
+
     :param replays: m.
     """
 
-    follower: Follower
-    regularisation: Regularisation
-    adv_objective: Raised = field(
-        metadata=means(
-            "what the follower raises: the task loss of the perturbed words, in place of the clean "
-            "one, or the divergence from the clean predictions, beside the clean loss"
-        )
-    )
     replays: int = field(
         metadata=means(
             "train so many times in a row on each group of batches: N updates then see 1/n as much "
@@ -62,26 +51,11 @@ class FreeAT(Method):
     )
 
     def __post_init__(self) -> None:
-        one_of("adv_objective", self.adv_objective, ADV_OBJECTIVES)
+        super().__post_init__()
         if self.replays < 1:
             raise InvalidSetting("replays", self.replays, "1, 2, 3, ...")
         if self.follower.rule.ascent_rule == "adam":
             raise InvalidSetting("ascent_rule", "adam", "sgd, normalized, sign")
-
-    @property
-    def raises(self) -> Raised:
-        """See `Method`."""
-        return self.adv_objective
-
-    @property
-    def replaces_task_loss(self) -> bool:
-        """See `Method`."""
-        return self.adv_objective == "task-loss"
-
-    @property
-    def peak(self) -> Peak:
-        """See `Method.peak`."""
-        return Peak(graphs=1) if self.replaces_task_loss else self.regularisation.peak
 
     def step(
         self,
@@ -96,7 +70,7 @@ class FreeAT(Method):
 
         :param memory: of this batch; None: nothing is carried on.
         """
-        loss = open_objective(self.adv_objective, game, accumulate, self.regularisation, weight)
+        loss = self.objective(game, accumulate, weight)
         start, state = self.follower.begin(game)
         remembered = None if memory is None else memory.recall()
         delta = start if remembered is None else remembered

@@ -28,58 +28,24 @@ start is a setting of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fairseq_adv.core.backward import Accumulate
 from fairseq_adv.core.game import Game
-from fairseq_adv.core.method import Method, Peak, Raised, Step
-from fairseq_adv.core.objective import ADV_OBJECTIVES, open_objective
-from fairseq_adv.core.players.follower import Follower
-from fairseq_adv.core.settings import means, one_of
+from fairseq_adv.core.method import Step
+from fairseq_adv.core.objective import TrainsOnAscent
 from fairseq_adv.core.sites import Delta, as_leaves
-from fairseq_adv.core.two_views import Regularisation
 
 
 @dataclass(frozen=True, kw_only=True)
-class FreeLB(Method):
-    """K = `follower.ascent_steps` passes, each of which serves both players.
-
-    :param regularisation: l_v. With `task-loss` only its dropout masks matter.
-    :param adv_objective: what the follower raises; see the module.
-    """
-
-    follower: Follower
-    regularisation: Regularisation
-    adv_objective: Raised = field(
-        metadata=means(
-            "what the follower raises: the divergence from the clean predictions, beside the clean "
-            "loss, or the task loss of the perturbed words, in place of the clean one"
-        )
-    )
-
-    def __post_init__(self) -> None:
-        one_of("adv_objective", self.adv_objective, ADV_OBJECTIVES)
-
-    @property
-    def raises(self) -> Raised:
-        """See `Method`."""
-        return self.adv_objective
-
-    @property
-    def replaces_task_loss(self) -> bool:
-        """See `Method`."""
-        return self.adv_objective == "task-loss"
-
-    @property
-    def peak(self) -> Peak:
-        """See `Method.peak`."""
-        return Peak(graphs=1) if self.replaces_task_loss else self.regularisation.peak
+class FreeLB(TrainsOnAscent):
+    """K = `follower.ascent_steps` passes, each of which serves both players."""
 
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False
     ) -> Step:
         """Algorithm 1, one batch; see `Method.step`."""
-        loss = open_objective(self.adv_objective, game, accumulate, self.regularisation, weight)
+        loss = self.objective(game, accumulate, weight)
         share = weight / self.follower.ascent_steps
         delta, state = self.follower.begin(game)
         masks = loss.masks()

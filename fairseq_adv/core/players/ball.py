@@ -21,6 +21,10 @@ Scope = Literal["sentence", "token"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
+_SQUARE_VANISHES = 2.0**-50
+"""Where the largest component is below this, all are measured by it: in float32 squares lose digits
+below 2^-63, and from 2^-75 on they are 0."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ball:
@@ -46,14 +50,17 @@ class Ball:
         """Norm of each sentence (B x 1 x 1) or of each token (B x T x 1) of x.
 
         At x = 0, where the norm has no derivative, its derivative is taken as 0 (and not NaN, which
-        would reach every parameter).
+        would reach every parameter). What is so small that its square would vanish has its length.
         """
         dims = within_sentence(x) if self.norm_scope == "sentence" else within_sentence(x)[1:]
         if self.norm == "linf":
             return x.abs().amax(dims, keepdim=True)
-        square = x.square().sum(dims, keepdim=True)
+        with torch.no_grad():  # a constant that is taken out of a norm changes nothing
+            largest = x.abs().amax(dims, keepdim=True)
+            unit = torch.where((largest > 0) & (largest < _SQUARE_VANISHES), largest, 1.0)
+        square = (x / unit).square().sum(dims, keepdim=True)
         positive = square > 0
-        return torch.where(positive, square, 1.0).sqrt() * positive
+        return torch.where(positive, square, 1.0).sqrt() * positive * unit
 
     def project(self, delta: Tensor) -> Tensor:
         """The point of the ball that is nearest to delta (Eq. 3's Pi).

@@ -8,6 +8,7 @@ which of encoder and decoder is running, not from the module.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -108,9 +109,9 @@ class Embeddings(FairseqSite):
         raise UnsupportedModel(f"the {self.part} does not look words up in embed_tokens")
 
     @property
+    @abstractmethod
     def _inputs(self) -> Sequence[Tensor]:
         """Arguments of the part, as far as it needs them to look words up."""
-        raise NotImplementedError
 
 
 class _Found(Exception):
