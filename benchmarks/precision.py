@@ -189,7 +189,7 @@ def gradient(
         backward = OptimizerBackward(Scaled(scale), ignore_grad=False)  # type: ignore[arg-type]
         amp = precision == "amp"
         game = TranslationGame(model, sample, criterion.plain, autocast=amp)
-        beside = criterion.beside(sample, reference_model=reference, memory=None, autocast=amp)
+        beside = criterion.beside(game, reference_model=reference, memory=None)
         play(game, backward, beside)
         found = torch.cat(
             [

@@ -27,9 +27,7 @@ class Trained:
 
     def criterion(self, name: str, **options: Any) -> Any:
         """The criterion of that name with label smoothing 0.1 and, else, its defaults."""
-        config = CRITERION_DATACLASS_REGISTRY[name](
-            _name=name, sentence_avg=False, label_smoothing=0.1
-        )
+        config = CRITERION_DATACLASS_REGISTRY[name](_name=name)
         for option, value in options.items():
             setattr(config, option, value)
         whole = OmegaConf.structured(FairseqConfig)  # which a criterion takes some options from

@@ -28,6 +28,10 @@ class Site(Protocol):
     def mask(self) -> Tensor:
         """What there is to perturb: true there, false at padding; B x T x 1, or B x T x C."""
 
+    @property
+    def spared(self) -> Tensor:
+        """What is never cut off: true at what marks a sentence and is no word; as the mask."""
+
 
 @dataclass(frozen=True)
 class Add:

@@ -24,6 +24,7 @@ class AdvCriterion(AdversarialCriterion):
         """See `AdversarialCriterion.build_method`."""
         one_step = follower(
             cfg,
+            self.words,
             start=AtRest(),
             ascent_steps=1,
             ascent_step_size=cfg.epsilon,

@@ -5,12 +5,12 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from fairseq.criterions import FairseqCriterion
+from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import TASK_REGISTRY
 from torch import Tensor
 
 from fairseq_adv.core.backward import Backward
-from fairseq_adv.core.game import Game
 from fairseq_adv.core.gauges import PartOfGradient
 from fairseq_adv.core.method import Interacts, Method
 from fairseq_adv.core.random_state import RandomState
@@ -25,10 +25,13 @@ from fairseq_adv.criterions.unsupported import (
     refuse_surroundings,
 )
 from fairseq_adv.games.dropout import fast_dropout
+from fairseq_adv.games.game import FairseqGame
 from fairseq_adv.games.mixed_precision import mixed_precision
-from fairseq_adv.games.parts import number_of_parts, parts_of
 from fairseq_adv.games.sites import UnsupportedModel
 from fairseq_adv.trainer.replay import Memory
+
+PLAYS_GAMES = "plays_games"
+"""Attribute of tasks that do, and default of their parsers."""
 
 
 class AdversarialCriterion(FairseqCriterion, ABC):
@@ -41,7 +44,7 @@ class AdversarialCriterion(FairseqCriterion, ABC):
 
     def __init__(self, cfg: ScheduleConfig, task: Any) -> None:
         super().__init__(task)
-        if not getattr(task, "plays_games", False):
+        if not getattr(task, PLAYS_GAMES, False):
             raise SystemExit(
                 f"fairseq_adv: --criterion {cfg._name} needs --task {_task_like(task)}: "
                 f"{type(task).__name__} runs one backward pass per batch, and a game takes several"
@@ -53,7 +56,7 @@ class AdversarialCriterion(FairseqCriterion, ABC):
             _check(name, getattr(cfg, name), getattr(cfg, name) >= 0, "0, 1, 2, ...")
         self.cfg = cfg
         try:
-            self.plain: FairseqCriterion = task.plain_criterion(cfg)
+            self.plain: FairseqCriterion = task.plain_criterion()
             self.method = self.build_method(cfg)
         except InvalidSetting as error:
             raise _option_error(error.name, error.value, error.allowed) from None
@@ -68,9 +71,28 @@ class AdversarialCriterion(FairseqCriterion, ABC):
             replays=self.method.replays,
         )
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The sites of the words that the task has."""
+        words: tuple[str, ...] = self.task.game.words
+        return words
+
     @abstractmethod
     def build_method(self, cfg: Any) -> Method:
         """The method that the options describe. Raises InvalidSetting."""
+
+    @classmethod
+    def add_args(cls, parser: Any) -> None:
+        """fairseq's.
+
+        Under a task that plays no games, those of the plain criterions are taken, too: it is the
+        task that is to be refused, and not what belongs to another.
+        """
+        super().add_args(parser)
+        if not parser.get_default(PLAYS_GAMES):
+            for task in TASK_REGISTRY.values():
+                if getattr(task, PLAYS_GAMES, False):
+                    gen_parser_from_dataclass(parser, task.plain_options())
 
     def forward(
         self, model: BaseFairseqModel, sample: dict[str, Any], reduce: bool = True
@@ -91,7 +113,7 @@ class AdversarialCriterion(FairseqCriterion, ABC):
     def check_model(self, model: BaseFairseqModel) -> None:
         """Stop the run, with one line, if the game cannot be played on this model."""
         try:
-            self.task.check_model(model, self.method.attacked)
+            self.task.game.check(model, self.method.attacked)
         except UnsupportedModel as error:
             raise SystemExit(f"fairseq_adv: {error}") from None
         refuse_model(model, self.cfg._name, self.method.ascends_apart)
@@ -119,13 +141,12 @@ class AdversarialCriterion(FairseqCriterion, ABC):
 
     def beside(
         self,
-        sample: dict[str, Any],
+        game: FairseqGame,
         *,
         reference_model: BaseFairseqModel | None,
         memory: Memory | None,
-        autocast: bool,
     ) -> dict[str, Any]:
-        """What this method's step asks for beside the game on a batch: see `play`."""
+        """What this method's step asks for beside the game: see `play`."""
         return {}
 
     def play(
@@ -161,58 +182,50 @@ class AdversarialCriterion(FairseqCriterion, ABC):
             return loss.detach(), sample_size, log
         gauged = self.gauged(update_num, replay)
         method = self.method_in(update_num)
-        parts = parts_of(sample, self._parts(model, sample, method), self.padding_idx)
         start, found = RandomState.capture(), measures.Measures()
 
-        def game(part: dict[str, Any]) -> Game:
-            made: Game = self.task.game(model, part, self.plain, autocast=autocast)
+        def game_on(batch: dict[str, Any]) -> FairseqGame:
+            made: FairseqGame = self.task.game(model, batch, self.plain, autocast=autocast)
             return made
 
+        whole = game_on(sample)
+        parts = whole.parts(self.number_of_parts(whole))
         with fast_dropout():
             for part in parts:
-                beside = self.beside(
-                    part, reference_model=reference_model, memory=memory, autocast=autocast
-                )
-                step = method.step(game(part), accumulate, weight=weight, gauges=gauged, **beside)
-                found.add(step, method)
-                del step  # and what it keeps, before the next part's graph grows
+                game = game_on(part)
+                beside = self.beside(game, reference_model=reference_model, memory=memory)
+                step = method.step(game, accumulate, weight=weight, gauges=gauged, **beside)
+                found.add(step, method, game)
+                del step, game, beside  # and what they keep, before the next part's graph grows
             if interaction is not None:
                 assert isinstance(method, Interacts), "no other is measured"
 
                 def leader_follower_term() -> None:
                     for part in parts:
-                        method.interaction(game(part), accumulate, weight=weight)
+                        method.interaction(game_on(part), accumulate, weight=weight)
 
                 with start.replay():
                     interaction.add(leader_follower_term, accumulate.scale(found.objective))
-        sentences, tokens = sample["target"].size(0), sample["ntokens"]
-        sample_size = (sentences if self.cfg.sentence_avg else tokens) * found.task_losses
-        log = found.log(self._gauges(gauged), tokens, sentences)
-        return found.objective, sample_size, {**log, "sample_size": sample_size}
+        log = found.log((*whole.logged, *self._gauges(gauged)), whole)
+        return found.objective, log["sample_size"], log
 
-    def _parts(self, model: BaseFairseqModel, sample: dict[str, Any], method: Method) -> int:
-        """In how many parts to play a game on this batch."""
-        parts: int = self.cfg.adv_parts
-        if parts > 0:
-            return parts
-        if sample["target"].device.type != "cpu":
-            return 1
-        words = len(self.task.target_dictionary)
-        return number_of_parts(model, words, method.peak, sample["ntokens"])
+    def number_of_parts(self, game: FairseqGame) -> int:
+        """In how many parts to play a game on a batch."""
+        return int(self.cfg.adv_parts or game.parts_in_memory(self.method.peak))
 
     def _gauges(self, gauged: bool) -> tuple[str, ...]:
-        """What a game logs; 0, of no tokens, where it has nothing to measure.
+        """What any game logs; 0, of none, where it has nothing to measure.
 
         So does that of a worker that has run out of data, while others replay their batches.
         """
         perturbed = () if self.method.follower is None else ("delta_norm",)
-        return ("nll_loss", "adv_loss", *perturbed, *(("adv_gain",) if gauged else ()))
+        return ("adv_loss", *perturbed, *(("adv_gain",) if gauged else ()))
 
 
 def _task_like(task: Any) -> str:
     """The name of the task that is this one, but plays games."""
     for name, other in TASK_REGISTRY.items():
-        if getattr(other, "plays_games", False) and issubclass(other, type(task)):
+        if getattr(other, PLAYS_GAMES, False) and issubclass(other, type(task)):
             return str(name)
     return "adversarial_translation"
 

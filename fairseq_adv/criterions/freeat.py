@@ -17,6 +17,7 @@ from fairseq_adv.criterions.options import (
     follower,
     options,
 )
+from fairseq_adv.games.game import FairseqGame
 
 FreeATConfig = options(
     "FreeATConfig",
@@ -38,9 +39,11 @@ class FreeATCriterion(AdversarialCriterion):
         """See `AdversarialCriterion.build_method`."""
         if cfg.adv_interval != 1:
             raise InvalidSetting("adv_interval", cfg.adv_interval, "1 with freeat")
-        return build(FreeAT, cfg, follower=follower(cfg, start=AtRest(), ascent_steps=1))
+        return build(
+            FreeAT, cfg, follower=follower(cfg, self.words, start=AtRest(), ascent_steps=1)
+        )
 
-    def beside(self, sample: dict[str, Any], **known: Any) -> dict[str, Any]:
+    def beside(self, game: FairseqGame, **known: Any) -> dict[str, Any]:
         """See `AdversarialCriterion.beside`: the batch's memory."""
         memory = known["memory"]
-        return {"memory": None if memory is None else memory.of(sample)}
+        return {"memory": None if memory is None else memory.of(game.sample)}

@@ -33,4 +33,6 @@ class FreeLBCriterion(AdversarialCriterion):
     def build_method(self, cfg: Any) -> FreeLB:
         """See `AdversarialCriterion.build_method`."""
         start = Uniform(build(Ball, cfg))
-        return build(FreeLB, cfg, follower=follower(cfg, start=start, ascent_rule="normalized"))
+        return build(
+            FreeLB, cfg, follower=follower(cfg, self.words, start=start, ascent_rule="normalized")
+        )

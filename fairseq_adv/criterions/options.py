@@ -15,9 +15,6 @@ from enum import Enum
 from types import NoneType
 from typing import Any, Literal, Optional, TypeVar, get_args, get_origin, get_type_hints
 
-from fairseq.criterions.label_smoothed_cross_entropy import (
-    LabelSmoothedCrossEntropyCriterionConfig,
-)
 from fairseq.dataclass import ChoiceEnum
 from omegaconf import II
 
@@ -26,14 +23,15 @@ from fairseq_adv.core.players.start import Gaussian, Start
 from fairseq_adv.criterions.unsupported import SurroundingsConfig
 from fairseq_adv.games.sites import SITES
 
-PERTURB: tuple[str, ...] = (*SITES, "both")
+BOTH = "both"
+PERTURB: tuple[str, ...] = (*SITES, BOTH)
 """Sites, and `both`: the words of source and target."""
 
 T = TypeVar("T")
 
 
 @dataclass
-class ScheduleConfig(SurroundingsConfig, LabelSmoothedCrossEntropyCriterionConfig):
+class ScheduleConfig(SurroundingsConfig):
     """When the game is played, and with what weight."""
 
     adv_weight: float = field(
@@ -79,8 +77,12 @@ class ScheduleConfig(SurroundingsConfig, LabelSmoothedCrossEntropyCriterionConfi
 class PerturbConfig(ScheduleConfig):
     """Whose words are perturbed."""
 
-    perturb: ChoiceEnum(PERTURB) = field(  # type: ignore[valid-type]
-        default="both", metadata={"help": "what is perturbed: the word embeddings of which side"}
+    perturb: Optional[ChoiceEnum(PERTURB)] = field(  # type: ignore[valid-type]  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "what is perturbed: the word embeddings of which side (default: of all that "
+            "the task has)"
+        },
     )
 
 
@@ -180,17 +182,25 @@ def _build(part: type[T], cfg: Any, given: dict[str, Any]) -> T:
     return part(**found)
 
 
-def sites(cfg: PerturbConfig) -> tuple[str, ...]:
-    """The names of the sites that are perturbed."""
+def sites(cfg: PerturbConfig, words: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the sites that are perturbed.
+
+    :param words: those of all words, unless the options say which.
+    """
+    if cfg.perturb is None:
+        return words
     perturb = str(cfg.perturb)
-    return ("source", "target") if perturb == "both" else (perturb,)
+    return ("source", "target") if perturb == BOTH else (perturb,)
 
 
-def follower(cfg: Any, *, start: Start | None = None, **given: Any) -> Follower:
+def follower(
+    cfg: Any, words: tuple[str, ...], *, start: Start | None = None, **given: Any
+) -> Follower:
     """The follower that the options describe. Raises InvalidSetting.
 
+    :param words: see `sites`.
     :param start: normally distributed, unless it is given.
     :param given: see `build`.
     """
     start = build(Gaussian, cfg) if start is None else start
-    return build(Follower, cfg, sites=sites(cfg), start=start, **given)
+    return build(Follower, cfg, sites=sites(cfg, words), start=start, **given)

@@ -44,7 +44,7 @@ class SALTCriterion(AdversarialCriterion):
 
     def build_method(self, cfg: Any) -> SALT | VAT:
         """See `AdversarialCriterion.build_method`."""
-        player = follower(cfg)
+        player = follower(cfg, self.words)
         steps = cfg.ascent_steps if cfg.unroll_steps is None else cfg.unroll_steps
         if not 0 <= steps <= cfg.ascent_steps:
             raise InvalidSetting("unroll_steps", steps, f"0 to {cfg.ascent_steps} (all steps)")

@@ -6,6 +6,7 @@ from typing import Any
 from fairseq.criterions import register_criterion
 
 from fairseq_adv.core.methods.simcut import SimCut
+from fairseq_adv.core.settings import InvalidSetting
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.options import COMPARED, build, options, sites
 
@@ -26,4 +27,7 @@ class SimCutCriterion(AdversarialCriterion):
 
     def build_method(self, cfg: Any) -> SimCut:
         """See `AdversarialCriterion.build_method`."""
-        return build(SimCut, cfg, sites=sites(cfg))
+        places = sites(cfg, self.words)
+        if not set(places) <= set(self.words):
+            raise InvalidSetting("perturb", cfg.perturb, ", ".join(self.words))
+        return build(SimCut, cfg, sites=places)

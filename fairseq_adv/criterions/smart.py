@@ -10,6 +10,7 @@ from fairseq_adv.core.methods.smart import SMART
 from fairseq_adv.core.players.start import Gaussian
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.options import ASCENT, PerturbConfig, build, follower, options
+from fairseq_adv.games.game import FairseqGame
 
 
 @dataclass
@@ -47,13 +48,12 @@ class SMARTCriterion(AdversarialCriterion):
         factor = self.schedule.factor(update_num)
         return replace(self.method, proximal_weight=factor * self.cfg.proximal_weight)
 
-    def beside(self, sample: dict[str, Any], **known: Any) -> dict[str, Any]:
+    def beside(self, game: FairseqGame, **known: Any) -> dict[str, Any]:
         """See `AdversarialCriterion.beside`: the same batch, and the average of earlier models."""
         average = known["reference_model"]
         if average is None or self.cfg.proximal_weight == 0:
             return {}
-        game = self.task.game(average.eval(), sample, self.plain, autocast=known["autocast"])
-        return {"reference": game}
+        return {"reference": game.of(average.eval())}
 
     def _gauges(self, gauged: bool) -> tuple[str, ...]:
         """See `AdversarialCriterion`."""
@@ -61,7 +61,7 @@ class SMARTCriterion(AdversarialCriterion):
 
     def build_method(self, cfg: Any) -> SMART:
         """See `AdversarialCriterion.build_method`."""
-        method = build(SMART, cfg, follower=follower(cfg))
+        method = build(SMART, cfg, follower=follower(cfg, self.words))
         if cfg.proximal_weight > 0 and not cfg.store_ema:
             raise SystemExit(
                 f"fairseq_adv: --proximal-weight {cfg.proximal_weight} compares with an average of "

@@ -26,4 +26,4 @@ class VATCriterion(AdversarialCriterion):
 
     def build_method(self, cfg: Any) -> VAT:
         """See `AdversarialCriterion.build_method`."""
-        return build(VAT, cfg, follower=follower(cfg))
+        return build(VAT, cfg, follower=follower(cfg, self.words))

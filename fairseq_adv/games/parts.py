@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fairseq_adv.core.method import Peak
 
 LEAST_PART = 400
-"""Target tokens: with fewer, passes over parts take longer than one over the whole."""
+"""Tokens: with fewer, passes over parts take longer than one over the whole."""
 _PLAIN = Peak(graphs=1, logits=3)
 """What fairseq's own update holds."""
 
@@ -26,9 +26,9 @@ def number_of_parts(model: nn.Module, words: int, peak: Peak, tokens: int) -> in
 
     Fewer where the parts would be small.
 
-    :param words: in the vocabulary.
+    :param words: logits in a row: the vocabulary's, or classes.
     :param peak: what the game would hold in one part.
-    :param tokens: target tokens of the batch.
+    :param tokens: of the batch: target tokens, or those of the sentences that are classified.
     """
     graph = graph_size(model, words)
     ours, plain = (each.graphs * graph + each.logits * words for each in (peak, _PLAIN))
@@ -36,7 +36,7 @@ def number_of_parts(model: nn.Module, words: int, peak: Peak, tokens: int) -> in
 
 
 def graph_size(model: nn.Module, words: int) -> int:
-    """Return how many numbers a pass's graph keeps for each target token, about.
+    """Return how many numbers a pass's graph keeps for each token, about.
 
     Each matrix makes as many as it has rows, and as many again are kept of what lies between
     matrices: normalisation, dropout, activation. (In a Transformer of 3 + 3 layers of 128 channels
@@ -49,30 +49,22 @@ def graph_size(model: nn.Module, words: int) -> int:
     return 2 * sum(p.size(0) for p in matrices if p.size(0) != words)
 
 
-def parts_of(sample: dict[str, Any], number: int, padding: int) -> list[dict[str, Any]]:
+def parts_of(sample: dict[str, Any], number: int, words: Tensor) -> list[dict[str, Any]]:
     """Split a batch between sentences into at most so many parts, of about as many words each.
 
-    Columns in which a part has padding only are left out of it.
-
-    :param sample: a batch of fairseq's `LanguagePairDataset`, or one like it: what has an entry for
-        each sentence is split, all else is in every part as it is.
-    :param padding: the index that pads.
+    :param sample: what has an entry for each sentence is split, all else is in every part as it is.
+    :param words: how many each of the sentences has.
     """
-    sentences = sample["target"].size(0)
+    sentences = words.size(0)
     number = min(number, sentences)
     if number == 1:
         return [sample]
-    words = sample["net_input"]["src_tokens"].ne(padding).sum(1)
-    words = words + sample["target"].ne(padding).sum(1)
     middles = words.cumsum(0) - words / 2  # whose place decides on the part
     shares = torch.arange(1, number, device=words.device) * words.sum() / number
     cuts = [0, *torch.searchsorted(middles, shares).tolist(), sentences]
     for i in range(1, number):  # none is empty
         cuts[i] = min(max(cuts[i], cuts[i - 1] + 1), sentences - (number - i))
-    return [
-        _trimmed(_sliced(sample, slice(first, last), sentences), padding)
-        for first, last in pairwise(cuts)
-    ]
+    return [_sliced(sample, slice(first, last), sentences) for first, last in pairwise(cuts)]
 
 
 def _sliced(value: Any, rows: slice, sentences: int) -> Any:
@@ -85,15 +77,7 @@ def _sliced(value: Any, rows: slice, sentences: int) -> Any:
     return value
 
 
-def _trimmed(sample: dict[str, Any], padding: int) -> dict[str, Any]:
-    net_input = dict(sample["net_input"])
-    net_input["src_tokens"] = _without(net_input["src_tokens"], padding)
-    target, before = sample["target"], net_input["prev_output_tokens"]
-    if target.shape == before.shape:
-        used = (target.ne(padding) | before.ne(padding)).any(0)
-        target, net_input["prev_output_tokens"] = target[:, used], before[:, used]
-    return {**sample, "target": target, "net_input": net_input}
-
-
-def _without(tokens: Tensor, padding: int) -> Tensor:
-    return tokens[:, tokens.ne(padding).any(0)]
+def used_columns(padding: int, *tokens: Tensor) -> list[Tensor]:
+    """Tokens of one shape, B x T, without the columns in which all of them have padding only."""
+    used = torch.stack([each.ne(padding).any(0) for each in tokens]).any(0)
+    return [each[:, used] for each in tokens]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
-import torch
-from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
@@ -16,67 +13,25 @@ from fairseq_adv.core.comparison.comparison import Kind
 from fairseq_adv.core.comparison.predictions import Logits, Predictions, Projected
 from fairseq_adv.core.comparison.softmax import Softmax
 from fairseq_adv.core.comparison.task_loss import TaskLoss
-from fairseq_adv.core.random_state import RandomState
-from fairseq_adv.core.sites import Add, Edits, Replace
+from fairseq_adv.core.method import Peak
 from fairseq_adv.games.encoder_gradient import with_true_gradients
+from fairseq_adv.games.game import FairseqGame
 from fairseq_adv.games.hidden_states import hidden_states
-from fairseq_adv.games.mixed_precision import mixed_precision
-from fairseq_adv.games.sites import SITES, FairseqSite, UnsupportedModel
-
-Call = Callable[[BaseFairseqModel, dict[str, Tensor]], Tensor]
+from fairseq_adv.games.parts import number_of_parts, parts_of, used_columns
+from fairseq_adv.games.sites import UnsupportedModel
 
 
-def fairseq_s_own(model: BaseFairseqModel, net_input: dict[str, Tensor]) -> Tensor:
-    """The output of fairseq's pass, B x T x V or C, with fairseq's gradients."""
-    output: Tensor = model(**net_input)[0]
-    return output
+class TranslationGame(FairseqGame):
+    """A batch of fairseq's `LanguagePairDataset`, whose target words are predicted."""
 
+    words = ("source", "target")
 
-class TranslationGame:
-    """One fairseq model and one batch; see `core.game.Game`.
-
-    :param model: any encoder-decoder model that has the sites that are attacked.
-    :param sample: a batch of fairseq's `LanguagePairDataset`.
-    :param plain: the criterion whose loss the task loss is.
-    :param autocast: run the model in mixed precision, as for --amp. Perturbations, projection,
-        losses and divergences are in float32 in any case.
-    """
-
-    def __init__(
-        self,
-        model: BaseFairseqModel,
-        sample: dict[str, Any],
-        plain: LabelSmoothedCrossEntropyCriterion,
-        *,
-        autocast: bool = False,
-    ) -> None:
-        self.model = model
-        self.sample = sample
-        self.plain = plain
-        self.autocast = autocast
-
-    @staticmethod
-    def check(model: BaseFairseqModel, sites: Collection[str]) -> None:
-        """Raise UnsupportedModel for a model without these sites, or without one softmax."""
-        for name in sites:
-            SITES[name].check(model)
+    @classmethod
+    def check(cls, model: BaseFairseqModel, sites: Collection[str]) -> None:
+        """See `FairseqGame`. Raises UnsupportedModel for one without one softmax, too."""
+        super().check(model, sites)
         if getattr(getattr(model, "decoder", None), "adaptive_softmax", None) is not None:
             raise UnsupportedModel("--adaptive-softmax-cutoff: its output is not one softmax")
-
-    @cached_property
-    def sites(self) -> Mapping[str, FairseqSite]:
-        """See `Game`."""
-        return {name: site(self.model, self.sample) for name, site in SITES.items()}
-
-    def clean(self, edits: Edits) -> Predictions:
-        """See `Game.clean`."""
-        return self._pass(edits)
-
-    def perturbed(self, edits: Edits, masks: RandomState) -> Predictions:
-        """See `Game.perturbed`."""
-        moved = any(isinstance(edit, Add | Replace) for edit in edits.values())
-        with masks.replay():
-            return self._pass(edits, with_true_gradients if moved else fairseq_s_own)
 
     def task_loss(self, predictions: Predictions) -> TaskLoss:
         """See `Game.task_loss`."""
@@ -87,20 +42,15 @@ class TranslationGame:
         """See `Game.comparison`."""
         return Softmax(divergence)
 
-    def _pass(self, edits: Edits, call: Call = fairseq_s_own) -> Predictions:
-        with (
-            ExitStack() as blocks,
-            mixed_precision(self.model, self.autocast),
-            hidden_states(self.model) as projection,
-        ):
-            for name, edit in edits.items():
-                blocks.enter_context(self.sites[name].apply(edit))
-            output = call(self.model, self.sample["net_input"])
+    def _predict(self, moved: bool) -> Predictions:
+        with hidden_states(self.model) as projection:
+            net_input = self.sample["net_input"]
+            if moved:
+                output = with_true_gradients(self.model, net_input)
+            else:
+                output = self.model(**net_input)[0]
         hidden = output.flatten(0, 1).index_select(0, self._rows)
-        found = [hidden, *projection]
-        if self.autocast:
-            dtype = torch.get_autocast_dtype(hidden.device.type)
-            found = [part.to(dtype) for part in found]
+        found = [self._as_computed(part) for part in (hidden, *projection)]
         return Projected(*found) if projection else Logits(*found)
 
     @cached_property
@@ -114,6 +64,56 @@ class TranslationGame:
         """See `Game.sentences`. A prefix that the criterion ignores is not predicted."""
         return self._rows // self.sample["target"].size(1)
 
-    def parameters(self) -> Sequence[Tensor]:
-        """See `Game.parameters`."""
-        return [p for p in self.model.parameters() if p.requires_grad]
+    @property
+    def predicted(self) -> int:
+        """See `FairseqGame`: target tokens."""
+        return int(self.sample["ntokens"])
+
+    @property
+    def sample_size(self) -> int:
+        """See `FairseqGame`."""
+        return self.counts["nsentences" if self.plain.sentence_avg else "ntokens"]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """See `FairseqGame`."""
+        return {"ntokens": self.predicted, "nsentences": self.sample["target"].size(0)}
+
+    @property
+    def logged(self) -> tuple[str, ...]:
+        """See `FairseqGame`."""
+        return ("nll_loss",)
+
+    def measured(self, loss: TaskLoss) -> dict[str, Tensor]:
+        """See `FairseqGame`."""
+        return {"nll_loss": loss.nll}
+
+    def parts(self, number: int) -> list[dict[str, Any]]:
+        """See `FairseqGame`: of about as many words each, of source and target."""
+        words = self._used(self.sample["net_input"]["src_tokens"]).sum(1)
+        words = words + self._used(self.sample["target"]).sum(1)
+        parts = parts_of(self.sample, number, words)
+        return parts if len(parts) == 1 else [self._trimmed(part) for part in parts]
+
+    def _used(self, tokens: Tensor) -> Tensor:
+        return tokens.ne(self.plain.padding_idx)
+
+    def _trimmed(self, sample: dict[str, Any]) -> dict[str, Any]:
+        padding = self.plain.padding_idx
+        net_input = dict(sample["net_input"])
+        net_input["src_tokens"] = used_columns(padding, net_input["src_tokens"])[0]
+        target, before = sample["target"], net_input["prev_output_tokens"]
+        if target.shape == before.shape:
+            target, before = used_columns(padding, target, before)
+        return {
+            **sample,
+            "target": target,
+            "net_input": {**net_input, "prev_output_tokens": before},
+        }
+
+    def parts_in_memory(self, peak: Peak) -> int:
+        """See `FairseqGame`."""
+        if self.sample["target"].device.type != "cpu":
+            return 1
+        words = len(self.model.decoder.dictionary)
+        return number_of_parts(self.model, words, peak, self.predicted)

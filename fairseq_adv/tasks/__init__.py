@@ -4,9 +4,18 @@ Importing them registers the criterions too, and mends fairseq (`fairseq_adv.tra
 """
 
 from fairseq_adv import criterions
-from fairseq_adv.tasks import adversarial_translation, adversarial_translation_multi_simple_epoch
+from fairseq_adv.tasks import (
+    adversarial_sentence_prediction,
+    adversarial_translation,
+    adversarial_translation_multi_simple_epoch,
+)
 from fairseq_adv.trainer import compat
 
-__all__ = ["adversarial_translation", "adversarial_translation_multi_simple_epoch", "criterions"]
+__all__ = [
+    "adversarial_sentence_prediction",
+    "adversarial_translation",
+    "adversarial_translation_multi_simple_epoch",
+    "criterions",
+]
 
 compat.apply()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from fairseq.criterions import FairseqCriterion
-from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
+from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
 from fairseq.optim import FairseqOptimizer
@@ -17,10 +19,9 @@ from torch import Tensor
 
 from fairseq_adv.core.gauges import PartOfGradient
 from fairseq_adv.core.method import Interacts
-from fairseq_adv.core.settings import InvalidSetting
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.adversarial import PLAYS_GAMES, AdversarialCriterion
 from fairseq_adv.criterions.measures import are_of_games
-from fairseq_adv.games.translation import TranslationGame
+from fairseq_adv.games.game import FairseqGame
 from fairseq_adv.tasks import workers
 from fairseq_adv.tasks.optimizer_backward import OptimizerBackward
 from fairseq_adv.trainer import vocabulary
@@ -34,6 +35,10 @@ class AdversarialTraining:
     """Mixin, before a fairseq task: serves the criterions of fairseq_adv, and any other too."""
 
     plays_games = True
+    game: type[FairseqGame]
+    """Which game is played."""
+    plain_options: type[FairseqDataclass]
+    """Those of `plain_criterion`, which are the task's own: all criterions go by them."""
     uses_ema = True
     """Asks fairseq for the average of earlier models, where --store-ema keeps one."""
     memory: Memory | None = None
@@ -55,33 +60,19 @@ class AdversarialTraining:
         self._model = super().build_model(cfg, *args, **kwargs)  # type: ignore[misc]
         return self._model
 
-    def plain_criterion(self, cfg: Any) -> FairseqCriterion:
-        """The criterion of plain updates and of validation, of a criterion's options.
+    @classmethod
+    def add_args(cls, parser: Any) -> None:
+        """fairseq's, and the options of the plain criterion."""
+        super().add_args(parser)  # type: ignore[misc]
+        gen_parser_from_dataclass(parser, cls.plain_options())
+        parser.set_defaults(**{PLAYS_GAMES: True})
+
+    @abstractmethod
+    def plain_criterion(self) -> FairseqCriterion:
+        """The criterion of plain updates and of validation.
 
         Raises InvalidSetting.
         """
-        if not 0 <= cfg.label_smoothing < 1:
-            raise InvalidSetting("label_smoothing", cfg.label_smoothing, "0 up to 1")
-        return LabelSmoothedCrossEntropyCriterion(
-            self,
-            cfg.sentence_avg,
-            cfg.label_smoothing,
-            cfg.ignore_prefix_size,
-            cfg.report_accuracy,
-        )
-
-    def game(
-        self, model: Any, sample: dict[str, Any], plain: Any, *, autocast: bool
-    ) -> TranslationGame:
-        """The game on a batch.
-
-        :param plain: what `plain_criterion` gave.
-        """
-        return TranslationGame(model, sample, plain, autocast=autocast)
-
-    def check_model(self, model: Any, sites: tuple[str, ...]) -> None:
-        """Raise UnsupportedModel if games at these sites cannot be played on a model."""
-        TranslationGame.check(model, sites)
 
     def build_criterion(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
         """fairseq's, after a check that the processes of a distributed run know of each other.

@@ -3,23 +3,26 @@
 from dataclasses import dataclass
 from typing import Any
 
+from fairseq.criterions.label_smoothed_cross_entropy import (
+    LabelSmoothedCrossEntropyCriterionConfig,
+)
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import II
 
 from fairseq_adv.criterions.unsupported import refuse_sharding
-from fairseq_adv.tasks.adversarial_training import AdversarialTraining
+from fairseq_adv.tasks.translation_training import TranslationTraining
 
 
 @dataclass
-class AdversarialTranslationConfig(TranslationConfig):
-    """The options of fairseq's translation task."""
+class AdversarialTranslationConfig(LabelSmoothedCrossEntropyCriterionConfig, TranslationConfig):
+    """The options of fairseq's task, and of its criterion: they belong to all criterions here."""
 
     ddp_backend: str = II("distributed_training.ddp_backend")
 
 
 @register_task("adversarial_translation", dataclass=AdversarialTranslationConfig)
-class AdversarialTranslationTask(AdversarialTraining, TranslationTask):
+class AdversarialTranslationTask(TranslationTraining, TranslationTask):
     """Translation that can be trained against an adversary; validation and inference are plain."""
 
     @classmethod

@@ -12,12 +12,12 @@ from fairseq.tasks import register_task
 from fairseq.tasks.translation_multi_simple_epoch import TranslationMultiSimpleEpochTask
 
 from fairseq_adv.criterions.unsupported import refuse_sharding
-from fairseq_adv.tasks.adversarial_training import AdversarialTraining
+from fairseq_adv.tasks.translation_training import TranslationTraining
 
 
 @register_task("adversarial_translation_multi_simple_epoch")
 class AdversarialTranslationMultiSimpleEpochTask(
-    AdversarialTraining, TranslationMultiSimpleEpochTask
+    TranslationTraining, TranslationMultiSimpleEpochTask
 ):
     """Multilingual translation that can be trained against an adversary; else as fairseq's."""
 

@@ -12,7 +12,10 @@ from fairseq_adv.trainer.hooks import Stop, UpdateSkipped
 
 logger = logging.getLogger(__name__)
 
-_LOSSES = ("loss", "nll_loss", "adv_loss", "proximal_loss", "adv_gain", "delta_norm")
+_LOSSES = (
+    *("loss", "nll_loss", "clean_loss"),
+    *("adv_loss", "proximal_loss", "adv_gain", "delta_norm"),
+)
 _SHOWN = 10
 """Sentences of a batch that a line of the log names."""
 

@@ -120,7 +120,7 @@ CONTENDERS: dict[str, list[Method]] = {
     "FreeLB": [FreeLB(follower=FOLLOWER, **DIVERGENCE)],
     "SMART": [SMART(follower=FOLLOWER, masks=MASKS, proximal_weight=1.0)],
     "FreeAT": [FreeAT(follower=STILL, replays=2, **DIVERGENCE)],
-    "SimCut": [SimCut(sites=("source",), cutoff_rate=0.5, regularisation=SHARED)],
+    "SimCut": [SimCut(sites=("pixels",), cutoff_rate=0.5, regularisation=SHARED)],
 }
 
 
@@ -156,8 +156,6 @@ def test_the_table_of_what_methods_need(name: str, page: ModuleType) -> None:
     for method in CONTENDERS[name]:
         for gauges in (False, True):
             game = Recorded(page.classifier(), images[:6], labels[:6])
-            if name == "SimCut":
-                game.sites["source"] = game.sites["pixels"]
             beside: dict[str, Any] = {}
             if name == "SMART":
                 beside = {"reference": page.ImageGame(page.classifier(), images[:6], labels[:6])}

@@ -70,10 +70,11 @@ def test_the_reference_drops_nothing_out() -> None:
     """SMART's game on the average of earlier models."""
     criterion, sample = tiny.criterion("smart"), tiny.batch()
     average = tiny.transformer(dropout=0.5).train()
-    known = {"reference_model": average, "memory": None, "autocast": False}
-    game = criterion.beside(sample, **known)["reference"]
+    known = {"reference_model": average, "memory": None}
+    played = tiny.game(tiny.transformer(), sample)
+    game = criterion.beside(played, **known)["reference"]
     assert torch.equal(game.clean({}).vectors, game.clean({}).vectors)
-    assert tiny.criterion("smart", proximal_weight=0.0).beside(sample, **known) == {}
+    assert tiny.criterion("smart", proximal_weight=0.0).beside(played, **known) == {}
 
 
 def test_transformers_and_lstms_end_with_hidden_states() -> None:

@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from fairseq_adv.core.method import Step
-from fairseq_adv.core.methods.simcut import WordPlace
 from fairseq_adv.core.players.start import Gaussian, Uniform
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.sites import Delta, Site
 from fairseq_adv.criterions.options import sites
-from fairseq_adv.games.translation import TranslationGame
+from fairseq_adv.games.game import FairseqGame
 from tests.methods import naive
-from tests.support import tiny
+from tests.support import sentences, tiny
 
 
 @dataclass(frozen=True)
@@ -100,14 +99,31 @@ def row_named(name: str) -> Row:
     return next(row for row in ROWS if row.name == name)
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of model, and of what it predicts. Called, it makes one."""
+
+    build: Callable[..., Any]
+    family: tiny.Family = tiny.TRANSLATION
+
+    def __call__(self, **options: Any) -> Any:
+        return self.build(**options)
+
+
 MODELS = {
-    "transformer": tiny.transformer,
-    "decoder-shared": partial(tiny.transformer, share_decoder_input_output_embed=True),
-    "all-shared": tiny.shared_transformer,
-    "lstm": tiny.lstm,
-    "convolutional": tiny.convolutional,
+    "transformer": Kind(tiny.transformer),
+    "decoder-shared": Kind(partial(tiny.transformer, share_decoder_input_output_embed=True)),
+    "all-shared": Kind(tiny.shared_transformer),
+    "lstm": Kind(tiny.lstm),
+    "convolutional": Kind(tiny.convolutional),
+    "two-classes": Kind(sentences.roberta, sentences.TWO),
+    "three-classes": Kind(partial(sentences.roberta, outputs=3), sentences.THREE),
+    "numbers": Kind(partial(sentences.roberta, outputs=1), sentences.NUMBER),
 }
+TRANSFORMER = MODELS["transformer"]
 every_model = pytest.mark.parametrize("model", MODELS)
+every_family = pytest.mark.parametrize("model", ("transformer", "two-classes", "numbers"))
+"""A model for each kind of prediction."""
 
 
 NOISE = torch.randn(64, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -126,11 +142,9 @@ def place_noise(monkeypatch: pytest.MonkeyPatch) -> None:
         size = start.init_std if isinstance(start, Gaussian) else 0.05
         return (by_position(site) * size).to(site.zero.dtype)
 
-    def kept(mask: Tensor, rate: float, spared: WordPlace) -> Tensor:
-        number = mask.cumsum(1)
-        spare = number == (1 if spared == "first" else number[:, -1:])
-        uniform = NOISE[number, 0].abs() % 1
-        return (uniform >= rate) | spare | ~mask
+    def kept(site: Site, rate: float) -> Tensor:
+        uniform = NOISE[site.mask.cumsum(1), 0].abs() % 1
+        return (uniform >= rate) | site.spared | ~site.mask
 
     monkeypatch.setattr(Gaussian, "draw", draw)
     monkeypatch.setattr(Uniform, "draw", draw)
@@ -164,9 +178,9 @@ class Waiting:
         self.dtype = dtype
 
     def of(self, sample: dict[str, Any]) -> WaitingForOne:
-        game = TranslationGame(self.match.model, sample, self.match.criterion.plain)
+        game = self.match.game_on(sample)
         found = {}
-        for name in sites(self.match.criterion.cfg):
+        for name in sites(self.match.criterion.cfg, game.words):
             shift = 20 if name == "source" else 0
             found[name] = (0.02 * by_position(game.sites[name], shift)).to(self.dtype)
         return WaitingForOne(found)
@@ -188,18 +202,22 @@ class WaitingForOne:
 class Match:
     """A row's method, and a model that it is played on, in float64.
 
+    :param kind: of model; a function that makes one makes a translation model.
     :param options: in addition to the row's.
     """
 
     def __init__(
-        self, row: Row, build: Callable[..., Any] = tiny.transformer, **options: Any
+        self, row: Row, kind: Kind | Callable[..., Any] = TRANSFORMER, **options: Any
     ) -> None:
+        kind = kind if isinstance(kind, Kind) else Kind(kind)
         dropout = options.pop("dropout", 0.0)
         torch.manual_seed(1)  # fairseq's initial biases are random
         self.row = row
-        self.criterion = tiny.criterion(row.criterion, **{**row.options, **options})
-        self.model = build(dropout=dropout).double()
-        self.reference = build(dropout=dropout).double()
+        self.family = kind.family
+        self.batch = kind.family.batch
+        self.criterion = self.family.criterion(row.criterion, **{**row.options, **options})
+        self.model = kind(dropout=dropout).double()
+        self.reference = kind(dropout=dropout).double()
         with torch.no_grad():
             for parameter in self.reference.parameters():
                 parameter *= 0.9
@@ -213,13 +231,13 @@ class Match:
         """One game from a known random state. The gradient is in `gradient`, the game in `game`."""
         self.model.zero_grad(set_to_none=True)
         torch.manual_seed(CLEAN_SEED)
-        self.game = TranslationGame(self.model, sample, self.criterion.plain)
+        self.game = self.game_on(sample)
         step = self.criterion.method.step(
             self.game,
             tiny.accumulate,
             weight=self.weight,
             gauges=gauges,
-            **self.beside(sample, self.memory if memory is None else memory),
+            **self.beside(self.game, self.memory if memory is None else memory),
         )
         if memory is not None:
             memory.end_update()
@@ -229,11 +247,16 @@ class Match:
         ]
         return step
 
-    def beside(self, sample: dict[str, Any], memory: Any, autocast: bool = False) -> dict[str, Any]:
-        """What the method asks for beside the game."""
-        return self.criterion.beside(
-            sample, reference_model=self.reference, memory=memory, autocast=autocast
+    def game_on(self, sample: dict[str, Any], *, autocast: bool = False) -> FairseqGame:
+        """The game of the criterion on a batch."""
+        made: FairseqGame = self.criterion.task.game(
+            self.model, sample, self.criterion.plain, autocast=autocast
         )
+        return made
+
+    def beside(self, game: FairseqGame, memory: Any) -> dict[str, Any]:
+        """What the method asks for beside the game."""
+        return self.criterion.beside(game, reference_model=self.reference, memory=memory)
 
 
 CLEAN_SEED = 7

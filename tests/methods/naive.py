@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 SMOOTHING = 0.1
+HEAD = "sentence_classification_head"
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,17 @@ class _Replaced(nn.Module):
 
 @contextmanager
 def replaced(model: Any, delta: dict[str, Tensor], keep: dict[str, Tensor]) -> Iterator[None]:
-    originals = {}
-    for side, part in (("source", model.encoder), ("target", model.decoder)):
-        originals[side] = part.embed_tokens
+    parts = {"source": getattr(model.encoder, "sentence_encoder", model.encoder)}
+    if hasattr(model, "decoder"):
+        parts["target"] = model.decoder
+    originals = {side: part.embed_tokens for side, part in parts.items()}
+    for side, part in parts.items():
         part.embed_tokens = _Replaced(part.embed_tokens, delta.get(side), keep.get(side))
     try:
         yield
     finally:
-        model.encoder.embed_tokens = originals["source"]
-        model.decoder.embed_tokens = originals["target"]
+        for side, part in parts.items():
+            part.embed_tokens = originals[side]
 
 
 def log_probs(
@@ -74,16 +77,32 @@ def log_probs(
     delta: dict[str, Tensor] | None = None,
     keep: dict[str, Tensor] | None = None,
 ) -> Tensor:
-    """log f(x + delta): T x V, of the one sentence."""
+    """log f(x + delta) of the one sentence: T x V, or of its classes; or its number."""
     torch.manual_seed(seed)
+    of_sentence = not hasattr(model, "decoder")
+    head = {"features_only": True, "classification_head_name": HEAD} if of_sentence else {}
     with replaced(model, delta or {}, keep or {}):
-        logits = model(**sample["net_input"])[0]
+        logits = model(**sample["net_input"], **head)[0]
     assert logits.size(0) == 1
+    if of_sentence:
+        return logits if is_number(logits) else torch.log_softmax(logits, -1)
     return torch.log_softmax(logits[0], -1)
 
 
+def is_number(predicted: Tensor) -> bool:
+    """A single output is no distribution."""
+    return predicted.size(-1) == 1
+
+
 def task_loss(log_p: Tensor, sample: Any) -> Tensor:
-    """Cross-entropy with a target that gives 1 - s to the word and s / (V - 1) to each other."""
+    """Cross-entropy with a target that gives 1 - s to the word and s / (V - 1) to each other.
+
+    Of a sentence's class without s; of a number, its squared error.
+    """
+    if is_number(log_p):
+        return (log_p[0, 0] - sample["target"][0, 0]) ** 2
+    if sample["target"].size(1) == 1 and "prev_output_tokens" not in sample["net_input"]:
+        return -log_p[0, int(sample["target"][0, 0])]
     words = sample["target"][0]
     size = log_p.size(1)
     loss = torch.zeros((), dtype=log_p.dtype)
@@ -95,6 +114,9 @@ def task_loss(log_p: Tensor, sample: Any) -> Tensor:
 
 
 def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """And of numbers, the squared difference (SALT, section 3.1)."""
+    if is_number(log_p):
+        return ((log_p - log_q) ** 2).sum()
     return (log_p.exp() * (log_p - log_q)).sum()
 
 

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 import torch
 
+from fairseq_adv.criterions.options import sites
 from fairseq_adv.games.dropout import fast_dropout
-from fairseq_adv.games.translation import TranslationGame
 from fairseq_adv.trainer.replay import Memory
 from tests.methods import naive
 from tests.methods.derivative import takes
 from tests.methods.method_table import (
     CLEAN_SEED,
+    MODELS,
     ROWS,
+    Kind,
     Masks,
     Match,
     Row,
@@ -42,11 +44,16 @@ def dropout_of_games() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("row", "perturb", "dropout_masks"),
+    ("row", "model", "perturb", "dropout_masks"),
     [
-        pytest.param(row, perturb, masks, id=f"{row.name}-{perturb}-{masks}")
+        pytest.param(row, model, perturb, masks, id=f"{row.name}-{model}-{perturb}-{masks}")
         for row in ROWS
-        for perturb in (("both", "source", "target") if takes(row, "perturb") else ("both",))
+        for model in ("transformer", "two-classes", "three-classes", "numbers")
+        for perturb in (
+            (None,)
+            if model != "transformer" or not takes(row, "perturb")
+            else ("both", "source", "target")
+        )
         for masks in (
             ("independent", "shared") if takes(row, "dropout_masks") else ("independent",)
         )
@@ -55,7 +62,8 @@ def dropout_of_games() -> Iterator[None]:
 @pytest.mark.parametrize("sentence", [0, 1])
 def test_it_is_the_papers_algorithm(
     row: Row,
-    perturb: str,
+    model: str,
+    perturb: str | None,
     dropout_masks: str,
     sentence: int,
     noise_by_position: None,
@@ -63,10 +71,10 @@ def test_it_is_the_papers_algorithm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With dropout: each pass has the masks that the algorithm gives it."""
-    options = {"perturb": perturb} if takes(row, "perturb") else {}
+    options = {"perturb": perturb} if perturb else {}
     if takes(row, "dropout_masks"):
         options["dropout_masks"] = dropout_masks
-    check_algorithm(row, options, sentence, monkeypatch)
+    check_algorithm(row, MODELS[model], options, sentence, monkeypatch)
 
 
 RULES = {
@@ -79,11 +87,12 @@ RULES = {
 
 
 @pytest.mark.parametrize(
-    ("row", "rule", "norm", "scope"),
+    ("row", "model", "rule", "norm", "scope"),
     [
-        pytest.param(row, rule, norm, scope, id=f"{row.name}-{rule}-{norm}-{scope}")
+        pytest.param(row, model, rule, norm, scope, id=f"{row.name}-{model}-{rule}-{norm}-{scope}")
         for row in ROWS
         if row.ball
+        for model in ("transformer", "two-classes")
         for rule in (RULES if takes(row, "ascent_rule") else ["normalized"])
         for norm, scope in (("l2", "sentence"), ("l2", "token"), ("linf", "token"))
         if (row.criterion, rule) != ("freeat", "adam")  # refused
@@ -91,6 +100,7 @@ RULES = {
 )
 def test_every_rule_and_norm_is_the_papers(
     row: Row,
+    model: str,
     rule: str,
     norm: str,
     scope: str,
@@ -103,23 +113,22 @@ def test_every_rule_and_norm_is_the_papers(
         options |= {"ascent_rule": rule, **RULES[rule]}
     if norm == "linf":
         options |= {"epsilon": 0.05}
-    check_algorithm(row, options, 0, monkeypatch)
+    check_algorithm(row, MODELS[model], options, 0, monkeypatch)
 
 
 def check_algorithm(
-    row: Row, options: dict[str, Any], sentence: int, monkeypatch: pytest.MonkeyPatch
+    row: Row, kind: Kind, options: dict[str, Any], sentence: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One sentence, beside the naive loop: the objective, and the gradient."""
-    perturb = options.get("perturb", "both")
     dropout_masks = options.get("dropout_masks", "independent")
     settings = row.options | options
-    match = Match(row, dropout=0.2, **options)
-    sample = tiny.batch([((5, 4), (3, 6))[sentence]], seed=3 + sentence)
+    match = Match(row, kind, dropout=0.2, **options)
+    sample = match.batch([((5, 4), (3, 6))[sentence]], seed=3 + sentence)
     cfg = match.criterion.cfg
-    game = TranslationGame(match.model, sample, match.criterion.plain)
+    game = match.game_on(sample)
     ball = {"epsilon", "ascent_step_size"} & set(row.options)
     noise = {}
-    for side in ("source", "target"):
+    for side in match.family.words:
         if row.ball:
             assert match.criterion.method.follower is not None
             noise[side] = match.criterion.method.follower.start.draw(game.sites[side])
@@ -127,14 +136,13 @@ def check_algorithm(
     if row.criterion == "simcut":
         from fairseq_adv.core.methods import simcut
 
-        for side, spared in (("source", "last"), ("target", "first")):
-            mask = game.sites[side].mask
-            keep[side] = simcut.kept_words(mask, cfg.cutoff_rate, spared).squeeze(-1)  # type: ignore[arg-type]
+        for side in match.family.words:
+            keep[side] = simcut.kept_words(game.sites[side], cfg.cutoff_rate).squeeze(-1)
         assert not all(k.all() for k in keep.values())
     replays = row.options.get("replays", 1)
     setup = naive.Settings(
         weight=match.weight,
-        sides=("source", "target") if perturb == "both" else (perturb,),
+        sides=sites(cfg, match.family.words) if takes(row, "perturb") else match.family.words,
         epsilon=settings.get("epsilon", 0.0),
         step_size=settings.get("ascent_step_size", settings.get("epsilon", 0.0)),
         steps=settings.get("ascent_steps", 1),
@@ -192,6 +200,6 @@ def test_smart_without_an_adversary_keeps_its_proximal_term(dropout_of_games: No
     )
     torch.testing.assert_close(found, objective.detach())
     torch.testing.assert_close(log["proximal_loss"], proximal.detach())
-    assert log["adv_ntokens"] == log["perturbed_sentences"] == 0
+    assert log["adv_loss_of"] == log["delta_norm_of"] == 0
     gradient = [torch.zeros_like(p) if p.grad is None else p.grad for p in match.model.parameters()]
     assert distance(gradient, expected) < 1e-9

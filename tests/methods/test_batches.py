@@ -12,7 +12,15 @@ import torch
 
 from fairseq_adv.trainer.replay import Memory
 from tests.methods.derivative import check_derivative, differentiated
-from tests.methods.method_table import ROWS, Match, Row, every_method, noise_by_position
+from tests.methods.method_table import (
+    MODELS,
+    ROWS,
+    Match,
+    Row,
+    every_family,
+    every_method,
+    noise_by_position,
+)
 from tests.support import tiny, training
 from tests.support.gradients import distance
 from tests.support.updates import LEARNING_RATE, moved, options_of, parameters, trainer, update
@@ -27,52 +35,58 @@ def _float64() -> Iterator[None]:
 
 
 LENGTHS = ((6, 4), (5, 7), (4, 3), (3, 6), (2, 3), (1, 1))
+COMPARED = {"adv_loss", "wpb", "bsz", "gnorm"}
 PARTS = (slice(0, 1), slice(1, 4), slice(4, 6))
 
 
-def whole() -> dict[str, Any]:
-    return tiny.batch(LENGTHS)
+def whole(match: Match) -> dict[str, Any]:
+    return match.batch(LENGTHS)
 
 
-def parts() -> list[dict[str, Any]]:
+def parts(match: Match) -> list[dict[str, Any]]:
     """The same sentences in three batches."""
-    return [tiny.batch(LENGTHS[part], seed=3 + part.start) for part in PARTS]
+    return [match.batch(LENGTHS[part], seed=3 + part.start) for part in PARTS]
 
 
 @every_method
-def test_accumulated_batches_are_one_combined_batch(row: Row, noise_by_position: None) -> None:
+@every_family
+def test_accumulated_batches_are_one_combined_batch(
+    row: Row, model: str, noise_by_position: None
+) -> None:
     """--update-freq 3. In the second update FreeAT replays, and SMART's average lags behind."""
-    match = Match(row)
+    match = Match(row, MODELS[model])
     before = parameters(match.model)
     results = []
-    for samples in ([whole()], parts()):
-        model = copy.deepcopy(match.model)
-        made = trainer(row, model, "--clip-norm", "0.5")
+    for samples in ([whole(match)], parts(match)):
+        trained = copy.deepcopy(match.model)
+        made = trainer(row, trained, "--clip-norm", "0.5", family=match.family)
         logs = [update(made, samples) for _ in range(2)]
-        results.append((moved(model, before), logs))
+        results.append((moved(trained, before), logs))
     (combined, expected), (accumulated, logs) = results
     assert distance(accumulated, combined) < 1e-9
     for one, many in zip(expected, logs, strict=True):
         assert one.keys() == many.keys()
-        for key in {"loss", "nll_loss", "adv_loss", "wpb", "bsz", "gnorm"} & one.keys():
+        for key in {"loss", match.family.clean_loss, *COMPARED} & one.keys():
             assert many[key] == pytest.approx(one[key], abs=2e-3), key
 
 
 @every_method
+@every_family
 @pytest.mark.parametrize(("sentence_avg", "clip_norm"), [(False, 0.0), (True, 0.0), (False, 0.02)])
 def test_an_update_is_the_one_that_is_made_by_hand(
-    row: Row, sentence_avg: bool, clip_norm: float, noise_by_position: None
+    row: Row, model: str, sentence_avg: bool, clip_norm: float, noise_by_position: None
 ) -> None:
     """theta - lr min(1, clip / |g|) g, with g the objective's gradient per token or sentence."""
-    match = Match(row)
+    match = Match(row, MODELS[model])
     match.reference = copy.deepcopy(match.model)  # the average model, before the first update
     before = parameters(match.model)
-    model = copy.deepcopy(match.model)
+    trained = copy.deepcopy(match.model)
     options = ["--clip-norm", str(clip_norm), *(["--sentence-avg"] if sentence_avg else [])]
-    update(trainer(row, model, *options), [whole()])
+    update(trainer(row, trained, *options, family=match.family), [whole(match)])
 
-    match.play(whole(), memory=Memory(1))
-    size = len(LENGTHS) if sentence_avg else sum(target for _, target in LENGTHS)
+    match.play(whole(match), memory=Memory(1))
+    of_tokens = model == "transformer" and not sentence_avg
+    size = sum(target for _, target in LENGTHS) if of_tokens else len(LENGTHS)
     if row.criterion == "rdrop":  # whose objective has two task losses
         size *= 2
     gradient = [g / size for g in match.gradient]
@@ -81,26 +95,27 @@ def test_an_update_is_the_one_that_is_made_by_hand(
     scale = clip_norm / norm if clip_norm else 1.0
     expected = [-LEARNING_RATE * scale * g for g in gradient]
     # fairseq takes the norm in float32, and adds 1e-6 to it.
-    assert distance(moved(model, before), expected) < (1e-4 if clip_norm else 1e-12)
+    assert distance(moved(trained, before), expected) < (1e-4 if clip_norm else 1e-12)
 
 
 @every_method
 @pytest.mark.parametrize("place", [pytest.param(0, marks=pytest.mark.slow), 2])
+@every_family
 def test_an_empty_batch_among_others_changes_nothing(
-    row: Row, place: int, noise_by_position: None
+    row: Row, model: str, place: int, noise_by_position: None
 ) -> None:
     """A worker that has run out of data, or the end of FreeAT's last group: neither gradient
     nor tokens of the batch that stands in are counted."""
-    match = Match(row)
+    match = Match(row, MODELS[model])
     before = parameters(match.model)
     results = []
     for empty in ([], [{}]):
-        model = copy.deepcopy(match.model)
-        made = trainer(row, model, "--gauge-interval", "1")
-        samples: list[dict[str, Any]] = parts()[:2]
+        trained = copy.deepcopy(match.model)
+        made = trainer(row, trained, "--gauge-interval", "1", family=match.family)
+        samples: list[dict[str, Any]] = parts(match)[:2]
         samples[place:place] = empty
         logs = [update(made, samples) for _ in range(2)]
-        results.append((moved(model, before), logs))
+        results.append((moved(trained, before), logs))
     (without, expected), (with_it, logs) = results
     assert distance(with_it, without) < 1e-12
     for one, other in zip(expected, logs, strict=True):
@@ -109,11 +124,12 @@ def test_an_empty_batch_among_others_changes_nothing(
 
 
 @every_method
-def test_an_update_of_nothing_but_empty_batches_moves_nothing(row: Row) -> None:
+@every_family
+def test_an_update_of_nothing_but_empty_batches_moves_nothing(row: Row, model: str) -> None:
     """A worker that has no data left: it takes part with zeros, of any batch."""
-    match = Match(row)
+    match = Match(row, MODELS[model])
     before = parameters(match.model)
-    made = trainer(row, match.model, "--gauge-interval", "1")
+    made = trainer(row, match.model, "--gauge-interval", "1", family=match.family)
     update(made, [{}, {}])
     assert not any(m.any() for m in moved(match.model, before))
     if made.task.memory is not None:
@@ -130,12 +146,13 @@ ONE_WORD = {
 
 @every_method
 @pytest.mark.parametrize("lengths", ONE_WORD.values(), ids=ONE_WORD)
-@pytest.mark.parametrize("model", [tiny.transformer, tiny.lstm], ids=["transformer", "lstm"])
+@pytest.mark.parametrize("model", ["transformer", "lstm", "three-classes", "numbers"])
 def test_sentences_of_one_token_have_the_right_gradient(
-    row: Row, lengths: Any, model: Any, monkeypatch: pytest.MonkeyPatch
+    row: Row, lengths: Any, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sentences that are nothing but their end, alone and beside longer ones."""
-    check_derivative(Match(row, model, **differentiated(row)), tiny.batch(lengths), monkeypatch)
+    match = Match(row, MODELS[model], **differentiated(row))
+    check_derivative(match, match.batch(lengths), monkeypatch)
 
 
 @every_method
@@ -164,7 +181,7 @@ def test_a_batch_with_nothing_to_predict_is_a_step_of_zero(row: Row) -> None:
     match = Match(row, ignore_prefix_size=9, gauge_interval=1, dropout=0.2)
     match.model.zero_grad()
     _, _, log = match.criterion.play(
-        match.model, whole(), 0, tiny.accumulate, reference_model=match.reference
+        match.model, whole(match), 0, tiny.accumulate, reference_model=match.reference
     )
     assert all(p.grad is None or not p.grad.any() for p in match.model.parameters())
     for name, value in log.items():

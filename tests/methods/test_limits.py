@@ -24,7 +24,7 @@ from tests.methods.method_table import (
     row_named,
 )
 from tests.support import tiny
-from tests.support.gradients import distance
+from tests.support.gradients import distance, gradients
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +36,13 @@ def _float64() -> Iterator[None]:
 def plain_gradient(match: Match, sample: dict[str, Any]) -> list[Tensor]:
     match.model.zero_grad(set_to_none=True)
     torch.manual_seed(CLEAN_SEED)
-    stock = LabelSmoothedCrossEntropyCriterion(tiny.task(), False, 0.1)
-    stock(match.model, sample)[0].backward()
+    match.family.stock()(match.model, sample)[0].backward()
     return [torch.zeros_like(p) if p.grad is None else p.grad for p in match.model.parameters()]
+
+
+def plain_size(match: Match, sample: dict[str, Any]) -> int:
+    """The sample size of a plain update."""
+    return int(match.family.stock()(match.model, sample)[1])
 
 
 @every_method
@@ -46,14 +50,13 @@ def plain_gradient(match: Match, sample: dict[str, Any]) -> list[Tensor]:
 def test_with_weight_zero_it_is_the_plain_step_to_the_last_bit(row: Row, model: str) -> None:
     nothing = {"proximal_weight": 0.0} if takes(row, "proximal_weight") else {}
     match = Match(row, MODELS[model], dropout=0.3, adv_weight=0.0, **nothing)
-    sample = tiny.batch()
+    sample = match.batch()
     expected = plain_gradient(match, sample)
     match.model.zero_grad(set_to_none=True)
     torch.manual_seed(CLEAN_SEED)
     _, size, _ = match.criterion.play(match.model, sample, 0, tiny.accumulate)
-    assert size == sample["ntokens"]
-    for parameter, plain in zip(match.model.parameters(), expected, strict=True):
-        assert torch.equal(parameter.grad, plain)
+    assert size == plain_size(match, sample)
+    assert all(map(torch.equal, gradients(match.model), expected))
 
 
 @every_method
@@ -64,15 +67,18 @@ def test_at_rest_it_is_the_plain_step(row: Row, model: str) -> None:
     In a perturbed pass a convolutional encoder's embeddings get their true gradient, as
     `encoder_gradient.py` says, which in a plain one they do not.
     """
-    match, sample = Match(row, MODELS[model], **row.at_rest), tiny.batch()
+    match = Match(row, MODELS[model], **row.at_rest)
+    sample = match.batch()
     expected = plain_gradient(match, sample)
     match.model.zero_grad(set_to_none=True)
     _, size, log = match.criterion.play(
         match.model, sample, 0, tiny.accumulate, reference_model=match.reference
     )
     compared = [
-        (p.grad / size, row.factor * plain / sample["ntokens"])
-        for (name, p), plain in zip(match.model.named_parameters(), expected, strict=True)
+        (g / size, row.factor * plain / plain_size(match, sample))
+        for (name, _), g, plain in zip(
+            match.model.named_parameters(), gradients(match.model), expected, strict=True
+        )
         if not (model == "convolutional" and name.startswith("encoder.embed_"))
     ]
     assert distance(*map(list, zip(*compared, strict=True))) < 1e-12  # type: ignore[arg-type]

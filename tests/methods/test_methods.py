@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -23,12 +22,13 @@ from tests.methods.method_table import (
     ROWS,
     Match,
     Row,
+    every_family,
     every_method,
     every_model,
     noise_by_position,
 )
 from tests.support import tiny
-from tests.support.gradients import distance
+from tests.support.gradients import distance, gradients
 
 __all__ = ["noise_by_position"]
 
@@ -48,7 +48,8 @@ def test_the_gradient_is_the_derivative_of_the_reported_objective(
 
     fairseq's convolutional encoder scales gradients on purpose: it has no such proof.
     """
-    check_derivative(Match(row, MODELS[model], **differentiated(row)), tiny.batch(), monkeypatch)
+    match = Match(row, MODELS[model], **differentiated(row))
+    check_derivative(match, match.batch(), monkeypatch)
 
 
 @every_method
@@ -57,12 +58,12 @@ def test_padding_changes_nothing(row: Row, model: str, noise_by_position: None) 
     """Sentences one by one, and padded in a batch: the same moves, and the same gradient in sum."""
     match = Match(row, MODELS[model])
     lengths = ((6, 3), (4, 7), (2, 5))
-    step = match.play(tiny.batch(lengths))
+    step = match.play(match.batch(lengths))
     game, together = match.game, match.gradient
     objective = torch.zeros_like(step.objective)
     total = [torch.zeros_like(g) for g in together]
     for i, length in enumerate(lengths):
-        alone = match.play(tiny.batch([length], seed=3 + i))
+        alone = match.play(match.batch([length], seed=3 + i))
         objective += alone.objective
         total = [t + g for t, g in zip(total, match.gradient, strict=True)]
         for side, delta in step.delta.items():
@@ -77,9 +78,11 @@ def test_padding_changes_nothing(row: Row, model: str, noise_by_position: None) 
 @pytest.mark.parametrize(
     "row", [row for row in ROWS if row.name != "freeat-task-loss"], ids=lambda row: row.name
 )
-def test_the_logged_nll_is_that_of_the_clean_pass(row: Row) -> None:
-    match, sample = Match(row, dropout=0.3), tiny.batch()
-    stock = LabelSmoothedCrossEntropyCriterion(tiny.task(), False, 0.1)
+@every_family
+def test_the_logged_clean_loss_is_that_of_the_clean_pass(row: Row, model: str) -> None:
+    """Without smoothing. Of sentences also how many of them are predicted right."""
+    match = Match(row, MODELS[model], dropout=0.3)
+    sample, stock = match.batch(), match.family.stock()
     torch.manual_seed(CLEAN_SEED)
     with fast_dropout():
         _, _, expected = stock(match.model, sample)
@@ -87,17 +90,29 @@ def test_the_logged_nll_is_that_of_the_clean_pass(row: Row) -> None:
     _, _, log = match.criterion.play(
         match.model, sample, 0, tiny.accumulate, reference_model=match.reference
     )
-    torch.testing.assert_close(log["nll_loss"], expected["nll_loss"], rtol=1e-13, atol=0)
+    name = match.family.clean_loss
+    clean = expected["nll_loss" if name == "nll_loss" else "loss"]
+    torch.testing.assert_close(log[name], clean, rtol=1e-13, atol=0)
+    assert ("ncorrect" in log) == ("ncorrect" in expected)
+    if "ncorrect" in log:
+        assert log["ncorrect"] == expected["ncorrect"]
 
 
-@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize(
+    ("model", "side"),
+    [
+        pytest.param(model, side, id=f"{model}-{side}")
+        for model, kind in MODELS.items()
+        for side in kind.family.words
+    ],
+)
 @pytest.mark.parametrize("row", [r for r in ROWS if r.name != "rdrop"], ids=lambda row: row.name)
-@every_model
 def test_one_sided_perturbation_touches_one_side_only(
     row: Row, side: str, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What each embedding gave to the model, in every pass, is compared with what it holds."""
-    match, sample = Match(row, MODELS[model], perturb=side), tiny.batch()
+    match = Match(row, MODELS[model], perturb=side)
+    sample = match.batch()
     changed: set[str] = set()
     hooked = Embeddings._hooked
 
@@ -168,13 +183,14 @@ class Counting:
 
 
 @every_method
+@every_family
 @pytest.mark.parametrize("gauge_interval", [0, 1])
 def test_two_accumulated_batches_are_one_doubled_batch(
-    row: Row, gauge_interval: int, noise_by_position: None
+    row: Row, model: str, gauge_interval: int, noise_by_position: None
 ) -> None:
     """As with --update-freq 2; also the sums that the log is made of."""
-    match = Match(row, gauge_interval=gauge_interval)
-    task = tiny.task()
+    match = Match(row, MODELS[model], gauge_interval=gauge_interval)
+    task = match.criterion.task
     lengths = ((5, 4), (4, 3), (3, 6), (2, 3))
 
     def update(samples: list[dict[str, Any]]) -> tuple[list[Tensor], dict[str, Any]]:
@@ -191,10 +207,10 @@ def test_two_accumulated_batches_are_one_doubled_batch(
             )
             assert size == log["sample_size"]
             total = {key: total.get(key, 0) + value for key, value in log.items()}
-        return [p.grad.clone() for p in match.model.parameters()], total
+        return gradients(match.model), total
 
-    expected, doubled = update([tiny.batch(lengths)])
-    gradient, log = update([tiny.batch(lengths[:2]), tiny.batch(lengths[2:], seed=5)])
+    expected, doubled = update([match.batch(lengths)])
+    gradient, log = update([match.batch(lengths[:2]), match.batch(lengths[2:], seed=5)])
     assert distance(gradient, expected) < 1e-9
     assert log.keys() == doubled.keys()
     for key, value in log.items():
@@ -205,9 +221,10 @@ def test_two_accumulated_batches_are_one_doubled_batch(
 
 
 @every_method
-def test_gauges_change_nothing(row: Row) -> None:
-    sample = tiny.batch()
-    match = Match(row, dropout=0.2)
+@every_family
+def test_gauges_change_nothing(row: Row, model: str) -> None:
+    match = Match(row, MODELS[model], dropout=0.2)
+    sample = match.batch()
     first = match.play(sample)
     without = match.gradient
     second = match.play(sample, gauges=True)

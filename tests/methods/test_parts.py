@@ -10,16 +10,18 @@ import torch
 from torch import Tensor
 
 from fairseq_adv.core.comparison.predictions import Predictions
-from fairseq_adv.games.parts import graph_size, parts_of
-from fairseq_adv.games.translation import TranslationGame
+from fairseq_adv.games.game import FairseqGame
+from fairseq_adv.games.parts import graph_size
 from tests.methods.method_table import (  # noqa: F401  (a fixture)
+    MODELS,
     Match,
     Row,
+    every_family,
     every_method,
     noise_by_position,
 )
 from tests.support import tiny
-from tests.support.gradients import distance
+from tests.support.gradients import distance, gradients
 
 LENGTHS = ((9, 4), (7, 8), (5, 5), (4, 2), (2, 6))
 
@@ -30,12 +32,15 @@ def words(tokens: Tensor) -> list[list[int]]:
     return [[word for word in row if word != pad] for row in tokens.tolist()]
 
 
+def split(sample: dict[str, Any], number: int) -> list[dict[str, Any]]:
+    return tiny.game(tiny.transformer(), sample).parts(number)
+
+
 @pytest.mark.parametrize("left_pad", [True, False])
 @pytest.mark.parametrize("number", [1, 2, 3, 5, 9])
 def test_parts_are_the_batch(number: int, left_pad: bool) -> None:
     sample = tiny.batch(LENGTHS, left_pad_source=left_pad)
-    pad = tiny.task().source_dictionary.pad()
-    parts = parts_of(sample, number, pad)
+    parts = split(sample, number)
     assert len(parts) == min(number, len(LENGTHS))
     ids = [i for part in parts for i in part["id"].tolist()]
     assert ids == sample["id"].tolist()
@@ -54,7 +59,7 @@ def test_parts_are_the_batch(number: int, left_pad: bool) -> None:
 def test_parts_have_about_as_many_words_each() -> None:
     lengths = tuple((20 - i // 2, 20 - i // 2) for i in range(30))
     sample = tiny.batch(lengths)
-    parts = parts_of(sample, 3, tiny.task().source_dictionary.pad())
+    parts = split(sample, 3)
     sizes = [sum(map(len, words(part["target"]))) for part in parts]
     assert max(sizes) - min(sizes) <= 20
     assert len(parts[0]["id"]) < len(parts[2]["id"])
@@ -63,7 +68,7 @@ def test_parts_have_about_as_many_words_each() -> None:
 def test_what_is_not_of_sentences_is_in_every_part() -> None:
     sample = tiny.batch(LENGTHS)
     more = {"names": list("abcde"), "mode": "plain", "scale": torch.tensor(2.0), "table": [1, 2]}
-    parts = parts_of(sample | more, 2, tiny.task().source_dictionary.pad())
+    parts = split(sample | more, 2)
     assert "".join(name for part in parts for name in part["names"]) == "abcde"
     for part in parts:
         assert {key: part[key] for key in ("mode", "scale", "table")} == {
@@ -74,33 +79,34 @@ def test_what_is_not_of_sentences_is_in_every_part() -> None:
 def test_targets_that_are_not_aligned_with_the_input_keep_their_columns() -> None:
     sample = tiny.batch(LENGTHS)
     sample["target"] = torch.cat([sample["target"], sample["target"]], 1)
-    parts = parts_of(sample, 2, tiny.task().source_dictionary.pad())
+    parts = split(sample, 2)
     assert {part["target"].size(1) for part in parts} == {sample["target"].size(1)}
 
 
 @every_method
-@pytest.mark.parametrize("build", [tiny.transformer, tiny.lstm, tiny.convolutional])
+@pytest.mark.parametrize(
+    "model", ["transformer", "lstm", "convolutional", "two-classes", "numbers"]
+)
 def test_games_on_parts_are_the_game_on_all(
     row: Row,
-    build: Any,
+    model: str,
     noise_by_position: None,  # noqa: F811
 ) -> None:
     """Gradients and what is logged, also where the gauges are measured."""
 
     def play(parts: int) -> tuple[list[Tensor], int, dict[str, Any]]:
-        match = Match(row, build, adv_parts=parts, gauge_interval=1)
+        match = Match(row, MODELS[model], adv_parts=parts, gauge_interval=1)
         updates = 0 if row.criterion != "freeat" else match.criterion.cfg.replays - 1
         with tiny.float64_throughout():
             _, size, log = match.criterion.play(
                 match.model,
-                tiny.batch(LENGTHS),
+                match.batch(LENGTHS),
                 updates,
                 tiny.accumulate,
                 reference_model=match.reference,
                 memory=match.memory,  # type: ignore[arg-type]
             )
-        parameters = match.model.parameters()
-        return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters], size, log
+        return gradients(match.model), size, log
 
     gradient, size, log = play(1)
     for parts in (2, 3, 5):
@@ -113,12 +119,15 @@ def test_games_on_parts_are_the_game_on_all(
 
 
 @every_method
-def test_a_part_leaves_nothing_to_the_next(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+@every_family
+def test_a_part_leaves_nothing_to_the_next(
+    row: Row, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither the game nor what was predicted in it, with all logits that are kept."""
     alive: list[weakref.ref[Any]] = []
-    run, games = TranslationGame._pass, 0
+    run, games = FairseqGame._pass, 0
 
-    def counted(game: TranslationGame, *args: Any, **more: Any) -> Predictions:
+    def counted(game: FairseqGame, *args: Any, **more: Any) -> Predictions:
         nonlocal games
         if game.model is not match.model:  # SMART's reference
             return run(game, *args, **more)
@@ -130,10 +139,10 @@ def test_a_part_leaves_nothing_to_the_next(row: Row, monkeypatch: pytest.MonkeyP
         alive.append(weakref.ref(found))
         return found
 
-    match = Match(row, tiny.transformer, adv_parts=3)
-    monkeypatch.setattr(TranslationGame, "_pass", counted)
+    match = Match(row, MODELS[model], adv_parts=3)
+    monkeypatch.setattr(FairseqGame, "_pass", counted)
     reference = {"reference_model": match.reference}
-    match.criterion.play(match.model, tiny.batch(LENGTHS), 1, tiny.accumulate, **reference)
+    match.criterion.play(match.model, match.batch(LENGTHS), 1, tiny.accumulate, **reference)
     assert games == 3
 
 
@@ -143,7 +152,7 @@ def test_parts_bring_a_game_near_a_plain_update(monkeypatch: pytest.MonkeyPatch)
 
     def parts(name: str, **options: Any) -> int:
         criterion = tiny.criterion(name, **options)
-        return criterion._parts(model, sample, criterion.method)
+        return criterion.number_of_parts(tiny.game(model, sample))
 
     assert parts("rdrop") == 1  # of so few tokens
     monkeypatch.setattr("fairseq_adv.games.parts.LEAST_PART", 5)

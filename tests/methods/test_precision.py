@@ -13,12 +13,13 @@ from torch import Tensor
 from fairseq_adv.core.comparison import softmax
 from fairseq_adv.core.comparison.softmax import Divergence, probabilities
 from fairseq_adv.core.sites import Delta
-from fairseq_adv.games.translation import TranslationGame
 from fairseq_adv.tasks.optimizer_backward import OptimizerBackward
 from tests.methods.method_table import (  # noqa: F401  (a fixture)
+    MODELS,
     Match,
     Row,
     Waiting,
+    every_family,
     every_method,
     noise_by_position,
 )
@@ -49,8 +50,8 @@ def play(
         model.to(TYPES[precision])
     match.model.zero_grad(set_to_none=True)
     autocast = precision == "amp"
-    match.game = TranslationGame(match.model, sample, match.criterion.plain, autocast=autocast)
-    beside = match.beside(sample, Waiting(match, torch.float32), autocast)
+    match.game = match.game_on(sample, autocast=autocast)
+    beside = match.beside(match.game, Waiting(match, torch.float32))
     backward = OptimizerBackward(Optimizer(scale), ignore_grad=False)  # type: ignore[arg-type]
     step = match.criterion.method.step(match.game, backward, weight=match.weight, **beside)
     assert all(delta.dtype == torch.float32 for delta in step.delta.values())
@@ -62,10 +63,12 @@ def play(
 
 
 @every_method
+@every_family
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "amp"])
 @pytest.mark.parametrize("scale", [1.0, 256.0])
 def test_the_gradient_is_that_of_float64(
     row: Row,
+    model: str,
     precision: str,
     scale: float,
     noise_by_position: None,  # noqa: F811
@@ -86,7 +89,8 @@ def test_the_gradient_is_that_of_float64(
     monkeypatch.setattr(Divergence, "add", adding)
     monkeypatch.setattr(softmax, "_to_logits", to_logits_noted)
     # Each further step would blow up the rounding of the one before.
-    match, sample = Match(row, **({"ascent_steps": 1} if takes(row) else {})), tiny.batch()
+    match = Match(row, MODELS[model], **({"ascent_steps": 1} if takes(row) else {}))
+    sample = match.batch()
     with tiny.float64_throughout():
         match.play(sample)
     types.clear()

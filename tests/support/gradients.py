@@ -53,3 +53,8 @@ def distance(ours: list[Tensor], reference: list[Tensor]) -> float:
     """Relative distance of two gradients, over all parameters together."""
     error = torch.stack([(a - b).norm() for a, b in zip(ours, reference, strict=True)]).norm()
     return float(error / torch.stack([b.norm() for b in reference]).norm())
+
+
+def gradients(model: Any) -> list[Tensor]:
+    """Copies of all parameters' gradients: zeros where there is none."""
+    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from fairseq import utils
-from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY, sentence_prediction
+from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.data import Dictionary, data_utils
 from fairseq.models import BaseFairseqModel
 from fairseq.models.fconv import FConvModel
@@ -23,7 +25,7 @@ from torch.nn import functional
 
 from fairseq_adv.core.backward import Backward
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.games.translation import TranslationGame
+from fairseq_adv.games.game import FairseqGame
 from fairseq_adv.tasks.adversarial_translation import (
     AdversarialTranslationConfig,
     AdversarialTranslationTask,
@@ -32,12 +34,14 @@ from fairseq_adv.tasks.adversarial_translation import (
 WORDS = 11
 
 
-def task() -> AdversarialTranslationTask:
-    """A translation task whose two languages have one dictionary."""
+def task(**options: Any) -> AdversarialTranslationTask:
+    """A translation task of one dictionary; options as on the command line."""
     dictionary = Dictionary()
     for word in range(WORDS):
         dictionary.add_symbol(f"w{word}")
-    config = AdversarialTranslationConfig(data="nowhere", source_lang="a", target_lang="b")
+    config = AdversarialTranslationConfig(
+        data="nowhere", source_lang="a", target_lang="b", **{"sentence_avg": False, **options}
+    )
     return AdversarialTranslationTask(config, dictionary, dictionary)
 
 
@@ -65,7 +69,7 @@ def transformer(*, dropout: float = 0.0, **options: Any) -> BaseFairseqModel:
     for name, value in options.items():
         setattr(args, name, value)
     transformer_base(args)
-    return _initialised(TransformerModel.build_model(args, task()))
+    return initialised(TransformerModel.build_model(args, task()))
 
 
 def shared_transformer(**options: Any) -> BaseFairseqModel:
@@ -79,7 +83,7 @@ def lstm(*, dropout: float = 0.0) -> BaseFairseqModel:
     args.encoder_hidden_size = args.decoder_hidden_size = args.decoder_out_embed_dim = 8
     args.max_source_positions = args.max_target_positions = 64
     lstm_base(args)
-    return _initialised(LSTMModel.build_model(args, task()))
+    return initialised(LSTMModel.build_model(args, task()))
 
 
 def convolutional(*, dropout: float = 0.0) -> BaseFairseqModel:
@@ -89,10 +93,10 @@ def convolutional(*, dropout: float = 0.0) -> BaseFairseqModel:
     args.decoder_out_embed_dim = 8
     args.max_source_positions = args.max_target_positions = 64
     fconv_base(args)
-    return _initialised(FConvModel.build_model(args, task()))
+    return initialised(FConvModel.build_model(args, task()))
 
 
-def _initialised(model: BaseFairseqModel) -> BaseFairseqModel:
+def initialised(model: BaseFairseqModel) -> BaseFairseqModel:
     """Parameters far from zero: fairseq's small initial ones make every gradient tiny."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -157,25 +161,71 @@ ELSEWHERE = {
 """What fairseq fills in from its other options."""
 
 
-def criterion(name: str = "salt", **options: Any) -> AdversarialCriterion:
-    """A criterion with label smoothing 0.1; options as on the command line."""
-    config = CRITERION_DATACLASS_REGISTRY[name](_name=name, sentence_avg=False, label_smoothing=0.1)
-    for option, value in ELSEWHERE.items():
-        if hasattr(config, option):
+@dataclass(frozen=True)
+class Family:
+    """A kind of task, tiny: what a game is played about.
+
+    :param task: makes one, of options as on the command line.
+    :param batch: makes one, of (source, target) lengths; see `batch`.
+    :param plain: options of the task that games are played with.
+    :param stock: fairseq's own criterion, by hand, for such a game.
+    :param clean_loss: what the clean loss is called in the log.
+    """
+
+    task: Callable[..., Any]
+    batch: Callable[..., dict[str, Any]]
+    plain: Mapping[str, Any]
+    stock: Callable[[], Any]
+    clean_loss: str
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The sites of words."""
+        return tuple(self.task().game.words)
+
+    def criterion(self, name: str = "salt", **options: Any) -> AdversarialCriterion:
+        """A criterion; its options and its task's."""
+        task = self.task()
+        plain = {f.name for f in fields(task.plain_options)} & options.keys()
+        of_task = {**self.plain, **{option: options.pop(option) for option in plain}}
+        config = CRITERION_DATACLASS_REGISTRY[name](_name=name)
+        for option, value in ELSEWHERE.items():
+            if hasattr(config, option):
+                setattr(config, option, value)
+        for option, value in options.items():
+            assert hasattr(config, option), option
             setattr(config, option, value)
-    for option, value in options.items():
-        assert hasattr(config, option), option
-        setattr(config, option, value)
-    criterion: AdversarialCriterion = CRITERION_REGISTRY[name](config, task())
-    return criterion
+        criterion: AdversarialCriterion = CRITERION_REGISTRY[name](config, self.task(**of_task))
+        return criterion
+
+    def game(self, model: BaseFairseqModel, sample: dict[str, Any], **more: Any) -> FairseqGame:
+        """The game that any criterion plays."""
+        criterion = self.criterion()
+        made: FairseqGame = criterion.task.game(model, sample, criterion.plain, **more)
+        return made
 
 
-def game(model: BaseFairseqModel, sample: dict[str, Any], **more: Any) -> TranslationGame:
-    """A game with label smoothing 0.1."""
-    return TranslationGame(model, sample, criterion().plain, **more)
+TRANSLATION = Family(
+    task=task,
+    batch=batch,
+    plain={"label_smoothing": 0.1},
+    stock=lambda: LabelSmoothedCrossEntropyCriterion(task(), False, 0.1),
+    clean_loss="nll_loss",
+)
+criterion = TRANSLATION.criterion
+game = TRANSLATION.game
 
 
 accumulate = Backward()
+
+
+class _Untyped:
+    """torch.nn.functional, whose log-softmax is in the type of what it gets."""
+
+    log_softmax = staticmethod(lambda x, dim, dtype: functional.log_softmax(x, dim))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(functional, name)
 
 
 @contextmanager
@@ -184,13 +234,14 @@ def float64_throughout() -> Iterator[None]:
 
     It does so for softmax whatever the model is, which would blur every comparison in float64.
     """
-    before = utils.softmax, utils.log_softmax
+    before = utils.softmax, utils.log_softmax, sentence_prediction.F
     to_float32 = Tensor.float
     utils.softmax = lambda x, dim, onnx_trace=False: functional.softmax(x, dim)
     utils.log_softmax = lambda x, dim, onnx_trace=False: functional.log_softmax(x, dim)
+    sentence_prediction.F = _Untyped()
     Tensor.float = lambda x: x if x.dtype == torch.float64 else to_float32(x)  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        utils.softmax, utils.log_softmax = before
+        utils.softmax, utils.log_softmax, sentence_prediction.F = before
         Tensor.float = to_float32  # type: ignore[method-assign]

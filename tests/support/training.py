@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,14 +75,54 @@ def make_data(folder: Path, sizes: dict[str, int], words: tuple[int, int] = (1, 
     return folder / "bin"
 
 
+def make_sentences(folder: Path, sizes: dict[str, int], *, numbers: bool = False) -> Path:
+    """Binarised sentences of 1 to 7 words, in the layout of fairseq's sentence prediction.
+
+    A sentence is of class 1 where it has more of the first ten words than of the others; with
+    numbers, it has a score, the difference per word.
+    """
+    rng = random.Random(1)
+    for split, size in sizes.items():
+        texts = [[rng.randrange(20) for _ in range(rng.randint(1, 7))] for _ in range(size)]
+        scores = [sum(1 if word < 10 else -1 for word in text) / len(text) for text in texts]
+        lines = [" ".join(f"w{word}" for word in text) for text in texts]
+        labels = [str(score) if numbers else str(int(score > 0)) for score in scores]
+        for name, content in (("text", lines), ("label", labels)):
+            (folder / f"{split}.{name}").write_text("\n".join(content) + "\n", encoding="utf-8")
+    parser = options.get_preprocessing_parser()
+    for name, target in (("text", "input0"), ("label", "label")):
+        if name == "label" and numbers:
+            (folder / "bin" / "label").mkdir()
+            for split in sizes:
+                shutil.copy(folder / f"{split}.label", folder / "bin" / "label" / f"{split}.label")
+            continue
+        prefs = [f"--{split}pref={folder / split}.{name}" for split in sizes]
+        more = ["--only-source", "--destdir", str(folder / "bin" / target)]
+        preprocess.main(parser.parse_args([*prefs, *more]))
+    return folder / "bin"
+
+
 LSTM = ["--arch", "lstm", "--encoder-embed-dim", "16", "--decoder-embed-dim", "16"]
 
 
+TRANSLATION = ["--task", "adversarial_translation", "--label-smoothing", "0.1"]
+SENTENCES = [
+    *["--task", "adversarial_sentence_prediction", "--init-token", "0", "--num-classes", "2"],
+    *["--arch", "roberta", "--max-positions", "30", "--dropout", "0.1"],
+    *["--encoder-layers", "1", "--encoder-attention-heads", "2"],
+    *["--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "16"],
+]
+"""What classifies data of `make_sentences`."""
+
+
 def arguments(data: Path, save_dir: Path, *more: str, criterion: str = "salt") -> list[str]:
-    """A short training on the CPU. An --arch among the options replaces the model."""
+    """A short training on the CPU, of a translation model unless a --task is among the options.
+
+    An --arch among them replaces the model.
+    """
     return [
-        *[str(data), "--user-dir", USER_DIR, "--task", "adversarial_translation"],
-        *["--criterion", criterion, "--label-smoothing", "0.1"],
+        *[str(data), "--user-dir", USER_DIR, "--criterion", criterion],
+        *([] if "--task" in more else TRANSLATION),
         *([] if "--arch" in more else MODEL),
         *["--optimizer", "adam", "--lr", "1e-3", "--max-tokens", "60", "--cpu"],
         *["--num-workers", "0"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -39,13 +40,17 @@ def _configuration(criterion: str, *more: str) -> Any:
     return cfg
 
 
-def trainer(row: Row, model: Any, *more: str) -> Trainer:
+def trainer(row: Row, model: Any, *more: str, family: tiny.Family = tiny.TRANSLATION) -> Trainer:
     """One that trains this model with the row's method, by plain gradient descent."""
     descent = ("--optimizer", "sgd", "--lr", str(LEARNING_RATE))
-    cfg = _configuration(row.criterion, *descent, *options_of(row), *more)
-    task = tiny.task()
+    of_task = [] if family is tiny.TRANSLATION else training.SENTENCES
+    if family.plain.get("regression_target"):
+        of_task = [*of_task, "--regression-target"]
+    cfg = _configuration(row.criterion, *of_task, *descent, *options_of(row), *more)
+    task = family.task()
+    task = family.task(**{f.name: cfg.task[f.name] for f in fields(task.plain_options)})
     made = Trainer(cfg, task, model, task.build_criterion(cfg.criterion))
-    made.reset_dummy_batch(tiny.batch(((4, 4), (2, 5)), seed=9))
+    made.reset_dummy_batch(family.batch(((4, 4), (2, 5)), seed=9))
     task.begin_epoch(1, model)
     return made
 

@@ -70,7 +70,7 @@ def test_it_trains_as_fairseq_train_does(toy_data: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_every_method_has_a_configuration(row: Row, toy_data: Path, tmp_path: Path) -> None:
     config = yaml.safe_load((CONFIG / "salt.yaml").read_text(encoding="utf-8"))
-    config["criterion"] = {"_name": row.criterion, "label_smoothing": 0.1, **row.options}
+    config["criterion"] = {"_name": row.criterion, **row.options}
     if row.criterion == "smart":
         config["ema"] = {"store_ema": True, "ema_decay": 0.9}
     (tmp_path / "salt.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -95,7 +95,10 @@ def test_every_method_has_a_configuration(row: Row, toy_data: Path, tmp_path: Pa
                 ("+criterion.unroll_steps=2", "--unroll-steps 2: allowed is 0 to 1"),
                 ("distributed_training.ddp_backend=fully_sharded", "--ddp-backend fully_sharded"),
                 ("+model.checkpoint_activations=true", "--checkpoint-activations"),
-                ("task._name=translation", "--criterion salt needs --task adversarial_translation"),
+                (
+                    "task._name=translation ~task.label_smoothing",
+                    "--criterion salt needs --task adversarial_translation",
+                ),
             )
         ),
     ],
@@ -103,7 +106,7 @@ def test_every_method_has_a_configuration(row: Row, toy_data: Path, tmp_path: Pa
 def test_a_wrong_value_ends_in_one_line(
     override: str, message: str, toy_data: Path, tmp_path: Path
 ) -> None:
-    result = hydra_train(toy_data, tmp_path, override)
+    result = hydra_train(toy_data, tmp_path, *override.split())
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith(f"fairseq_adv: {message}")
     assert "Traceback" not in result.stderr

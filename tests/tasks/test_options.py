@@ -61,14 +61,16 @@ def test_a_method_is_built_in_depth() -> None:
     """Of options as fairseq gives them, strings that are enumerations among them."""
     changed: dict[str, Any] = {"epsilon": 0.7, "ascent_rule": "sgd", "divergence": "kl"}
     cfg = tiny.criterion(**changed, perturb="target", init_std=0.2).cfg
-    player = follower(cfg)
+    player = follower(cfg, ("source",))
     method = build(VAT, cfg, follower=player)
-    assert sites(cfg) == player.sites == ("target",)
+    assert sites(cfg, ("source",)) == player.sites == ("target",)
+    cfg.perturb = None
+    assert sites(cfg, ("source",)) == ("source",)
     assert player.ball == Ball(epsilon=0.7, norm="l2", norm_scope="sentence")
     assert player.start == Gaussian(init_std=0.2) and player.rule.ascent_rule == "sgd"
     assert type(player.rule.ascent_rule) is str
     assert method.regularisation.divergence == "kl"
-    assert follower(cfg, start=AtRest(), ascent_steps=4).ascent_steps == 4
+    assert follower(cfg, (), start=AtRest(), ascent_steps=4).ascent_steps == 4
     assert {f.name for f in fields(options("SALTConfig", SALT, Gaussian, **ASCENT, **COMPARED))} > {
         *ASCENT,
         *COMPARED,

@@ -18,7 +18,8 @@ from fairseq.tasks import TASK_REGISTRY, register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.tasks.adversarial_training import AdversarialTraining
+from fairseq_adv.tasks.adversarial_translation import AdversarialTranslationConfig
+from fairseq_adv.tasks.translation_training import TranslationTraining
 from tests.support import tiny, training
 from tests.support.gradients import directional_derivative, directions
 from tests.support.processes import ROOT
@@ -39,8 +40,8 @@ class ShortTranslationTask(TranslationTask):
         return 5, 5
 
 
-@register_task("adversarial_short_translation", dataclass=TranslationConfig)
-class AdversarialShortTranslationTask(AdversarialTraining, ShortTranslationTask):
+@register_task("adversarial_short_translation", dataclass=AdversarialTranslationConfig)
+class AdversarialShortTranslationTask(TranslationTraining, ShortTranslationTask):
     """All that it takes to play games there."""
 
 
@@ -52,7 +53,8 @@ def train(
 ) -> dict[str, Any]:
     """The state at the end of a training on both language pairs."""
     pairs = PAIRS if "multi" in task else ["--skip-invalid-size-inputs-valid-test"]
-    training.run_training(data, save_dir, "--task", task, *pairs, *more, criterion=criterion)
+    options = ["--task", task, "--label-smoothing", "0.1", *pairs, *more]
+    training.run_training(data, save_dir, *options, criterion=criterion)
     return training.state(save_dir)
 
 

@@ -164,7 +164,7 @@ def test_two_accumulated_batches_are_one_doubled_batch(
     assert error / total < (1e-4 if way == "one-sided" else 1e-8) ** 2
     for key in ("loss", "nll_loss", "adv_loss", "ntokens", "nsentences", "sample_size"):
         assert float(log[key]) == pytest.approx(float(doubled[key]), rel=1e-9)
-    assert log["perturbed_sentences"] == doubled["perturbed_sentences"] == 4
+    assert log["delta_norm_of"] == doubled["delta_norm_of"] == 4
 
 
 def test_a_stand_in_batch_leaves_no_gradient() -> None:
@@ -236,7 +236,7 @@ def test_another_task_is_told_which_one_can() -> None:
     config = TranslationConfig(data="nowhere", source_lang="a", target_lang="b")
     stock = TranslationTask(config, dictionary, dictionary)
     with pytest.raises(SystemExit, match="--task adversarial_translation"):
-        SALTCriterion(SALTConfig(_name="salt", sentence_avg=False), stock)
+        SALTCriterion(SALTConfig(_name="salt"), stock)
 
 
 def test_a_launcher_that_fairseq_does_not_see_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,11 @@ class Apart(Weighted):
                 chunk.add(gradient)
 
 
+def squared_difference() -> Dense:
+    """The squared difference of numbers, summed over those of a row (SALT, section 3.1)."""
+    return Dense(lambda y, z: (z - y).square().sum(-1))
+
+
 def divergence(kind: Kind) -> Dense:
     """The divergence of `Softmax` between classes, for heads of few of them."""
 

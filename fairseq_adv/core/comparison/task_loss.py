@@ -1,4 +1,4 @@
-"""The task loss: label-smoothed cross-entropy, as fairseq defines it, in nats."""
+"""Task losses, in nats: label-smoothed cross-entropy, as fairseq defines it; and of classes."""
 
 from __future__ import annotations
 
@@ -47,3 +47,27 @@ class TaskLoss(Term):
             to_logits = probabilities(chunk) - each
             share = to_logits.new_full((), -true).expand_as(targets)
             chunk.add(to_logits.scatter_add_(1, targets, share))
+
+
+class ClassLoss(TaskLoss):
+    """Cross-entropy without smoothing, and how many rows are predicted right.
+
+    :param targets: N, the true classes.
+    """
+
+    def __init__(self, predictions: Predictions, targets: Tensor) -> None:
+        super().__init__(predictions, targets, 0.0)
+        self.correct: Tensor
+        """After evaluation: a scalar."""
+
+    def begin(self, zero: Tensor) -> None:
+        """See `Term`."""
+        super().begin(zero)
+        self.correct = zero
+
+    def add(self, *chunks: Chunk) -> None:
+        """See `Term`."""
+        (chunk,) = chunks
+        found = chunk.logits.argmax(-1, keepdim=True)
+        self.correct = self.correct + (found == self._targets[chunk.rows]).sum()
+        super().add(chunk)

@@ -34,9 +34,15 @@ class Embeddings(FairseqSite):
     """Of the model: `encoder` or `decoder`."""
 
     @classmethod
+    def looks_up(cls, model: nn.Module) -> Any:
+        """What looks words up: the part, or what RoBERTa's encoder has in it."""
+        part = getattr(model, cls.part, None)
+        return getattr(part, "sentence_encoder", part)
+
+    @classmethod
     def check(cls, model: nn.Module) -> None:
         """See `FairseqSite`."""
-        if not hasattr(getattr(model, cls.part, None), "embed_tokens"):
+        if not hasattr(cls.looks_up(model), "embed_tokens"):
             raise UnsupportedModel(
                 f"{type(model).__name__} has no {cls.part}.embed_tokens, the word embeddings "
                 "that are perturbed"
@@ -52,7 +58,7 @@ class Embeddings(FairseqSite):
     @cached_property
     def mask(self) -> Tensor:
         """See `Site`: B x T x 1, true at words."""
-        padding = getattr(self.model, self.part).embed_tokens.padding_idx
+        padding = self.looks_up(self.model).embed_tokens.padding_idx
         return self.looked_up[0].ne(padding).unsqueeze(-1)
 
     @contextmanager
@@ -63,7 +69,7 @@ class Embeddings(FairseqSite):
 
     @contextmanager
     def _hooked(self, hook: Hook) -> Iterator[None]:
-        part = getattr(self.model, self.part)
+        part = self.looks_up(self.model)
         running, seen = False, False
 
         def begin(*_: Any) -> None:
@@ -103,7 +109,7 @@ class Embeddings(FairseqSite):
 
         with torch.no_grad(), self._hooked(stop):
             try:
-                getattr(self.model, self.part)(*self._inputs)
+                self.looks_up(self.model)(*self._inputs)
             except _Found:
                 return found[0], found[1]
         raise UnsupportedModel(f"the {self.part} does not look words up in embed_tokens")
@@ -124,6 +130,14 @@ class SourceEmbeddings(Embeddings):
 
     part = "encoder"
 
+    @cached_property
+    def spared(self) -> Tensor:
+        """See `Site`: the last token, and where a sentence begins or ends in a text of several."""
+        tokens, words = self.looked_up[0], self.model.encoder.dictionary
+        number = self.mask.squeeze(-1).cumsum(1)
+        spared = number == number[:, -1:]
+        return (spared | tokens.eq(words.bos()) | tokens.eq(words.eos())).unsqueeze(-1) & self.mask
+
     @property
     def _inputs(self) -> Sequence[Tensor]:
         words = self.sample["net_input"]
@@ -135,6 +149,11 @@ class TargetEmbeddings(Embeddings):
     """What the decoder looks up."""
 
     part = "decoder"
+
+    @cached_property
+    def spared(self) -> Tensor:
+        """See `Site`: the token that the decoder starts from."""
+        return (self.mask.cumsum(1) == 1) & self.mask
 
     @property
     def _inputs(self) -> Sequence[Tensor]:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fairseq_adv.core.sites import Add, Edit, Keep
@@ -42,6 +43,11 @@ class FairseqSite(ABC):
     @abstractmethod
     def mask(self) -> Tensor:
         """See `Site`."""
+
+    @cached_property
+    def spared(self) -> Tensor:
+        """See `Site`: nothing, unless a site says what."""
+        return torch.zeros_like(self.mask)
 
     @abstractmethod
     def apply(self, edit: Edit) -> AbstractContextManager[None]:
