@@ -69,6 +69,24 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def toy_sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Binarised toy sentences of two classes."""
+    from tests.support import training
+
+    sizes = {"train": 120, "valid": 20, "test": 100}
+    return training.make_sentences(tmp_path_factory.mktemp("sentences"), sizes)
+
+
+@pytest.fixture(scope="session")
+def toy_scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same sentences with scores."""
+    from tests.support import training
+
+    sizes = {"train": 120, "valid": 20, "test": 100}
+    return training.make_sentences(tmp_path_factory.mktemp("scores"), sizes, numbers=True)
+
+
+@pytest.fixture(scope="session")
 def clauses(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory made by data_prep, with 60 test sentences."""
     from tests.support import translators

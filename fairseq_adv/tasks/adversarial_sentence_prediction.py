@@ -8,6 +8,7 @@ from fairseq.criterions.sentence_prediction import (
     SentencePredictionConfig as SentencePredictionCriterionConfig,
 )
 from fairseq.criterions.sentence_prediction import SentencePredictionCriterion
+from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
 from omegaconf import II
@@ -58,23 +59,48 @@ class AdversarialSentencePredictionTask(AdversarialTraining, SentencePredictionT
                 f"{'' if cfg.regression_target else '; scores are --regression-target'}"
             )
         task = super().setup_task(cfg, **kwargs)
-        if not cfg.regression_target:
-            labels = task.label_dictionary
-            classes = [
-                word
-                for word in labels.symbols[labels.nspecial :]
-                if word != "<mask>" and not word.startswith("madeupword")  # fairseq's own
-            ]
-            if len(classes) > cfg.num_classes:
-                raise SystemExit(
-                    f"fairseq_adv: --num-classes {cfg.num_classes}: the labels of {cfg.data} are of"
-                    f" {len(classes)} classes: {', '.join(classes[:10])}"
-                )
+        classes = None if cfg.regression_target else _classes(task.label_dictionary)
+        if classes is not None and len(classes) > cfg.num_classes:
+            raise SystemExit(
+                f"fairseq_adv: --num-classes {cfg.num_classes}: the labels of {cfg.data} are of"
+                f" {len(classes)} classes: {_listed(classes)}"
+            )
+        for option in ("report_mcc", "report_acc_and_f1"):
+            if getattr(cfg, option):
+                _refuse_report(f"--{option.replace('_', '-')}", classes)
         return task
 
-    def logging_outputs_can_be_summed(self, criterion: Any) -> bool:
+    @staticmethod
+    def logging_outputs_can_be_summed(criterion: Any) -> bool:
         """fairseq's, but for what is measured of all predictions at once: workers list theirs."""
         plain = getattr(criterion, "plain", criterion)
         if getattr(plain, "keep_pred_and_targ", False):
             return False
-        return bool(super().logging_outputs_can_be_summed(criterion))
+        return bool(criterion.logging_outputs_can_be_summed())
+
+
+def _classes(labels: Dictionary) -> list[str]:
+    """The labels of a dictionary: what fairseq adds to it is none."""
+    words = labels.symbols[labels.nspecial :]
+    return [word for word in words if word != "<mask>" and not word.startswith("madeupword")]
+
+
+def _listed(classes: list[str]) -> str:
+    return ", ".join(classes[:10])
+
+
+def _refuse_report(option: str, classes: list[str] | None) -> None:
+    """Refuse what fairseq would end with after the first validation."""
+    if classes is None:
+        why = (
+            "it is of classes, and --regression-target has none: use --report-pearson-and-spearman"
+        )
+    elif not all(name.lstrip("-").isdecimal() for name in classes):
+        why = (
+            f"fairseq takes labels for numbers there, and they are {_listed(classes)}: leave it out"
+        )
+    elif option == "--report-acc-and-f1" and len(classes) > 2:
+        why = f"it is of two classes, and there are {len(classes)}: leave it out"
+    else:
+        return
+    raise SystemExit(f"fairseq_adv: {option}: {why}")

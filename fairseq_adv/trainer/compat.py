@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from fairseq import checkpoint_utils
-from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.dataclass import utils as dataclass_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.models import distributed_fairseq_model
@@ -27,6 +27,7 @@ from fairseq_adv.trainer import (
     game_trainer,
     hooks,
     interruption,
+    metrics,
     safe_loading,
     vocabulary,
 )
@@ -41,8 +42,9 @@ def apply() -> None:
         name_wrong_settings,
         load_checkpoints,
         data_parallel_on_cpu,
+        gather_lists_on_cpu,
         leave_a_training_that_is_done,
-        refuse_a_metric_that_is_not_measured,
+        *metrics.PATCHES,
         *data.PATCHES,
         *averages.PATCHES,
         game_trainer.put_in_place,
@@ -128,6 +130,27 @@ def data_parallel_on_cpu() -> None:
     distributed_fairseq_model.DistributedDataParallel = OnAnyDevice
 
 
+def gather_lists_on_cpu() -> None:
+    """Let workers on CPUs gather what cannot be summed: the predictions that F1 is measured of.
+
+    fairseq sends them through a GPU. Cause: `distributed.utils.all_gather_list`. Test:
+    test_two_workers_measure_all_predictions.
+    """
+    all_gather_list = distributed_utils.all_gather_list
+
+    @functools.wraps(all_gather_list)
+    def gathering(data: Any, group: Any = None, max_size: int = 16384) -> list[Any]:
+        if torch.cuda.is_available():
+            gathered: list[Any] = all_gather_list(data, group, max_size)
+            return gathered
+        group = distributed_utils.get_global_group() if group is None else group
+        found: list[Any] = [None] * distributed_utils.get_world_size(group)
+        torch.distributed.all_gather_object(found, data, group=group)
+        return found
+
+    distributed_utils.all_gather_list = gathering
+
+
 def leave_a_training_that_is_done() -> None:
     """Do nothing when a training that has made all its updates is started again, and say so.
 
@@ -165,38 +188,3 @@ def leave_a_training_that_is_done() -> None:
 
 def _is_in(path: str, directory: str) -> bool:
     return Path(path).resolve().parent == Path(directory).resolve()
-
-
-def _measured(trainer: Any) -> set[str]:
-    """What validation measures; nothing where that is not known."""
-    criterion = trainer.get_criterion()
-    plain = getattr(criterion, "plain", criterion)
-    if type(plain) is not LabelSmoothedCrossEntropyCriterion:
-        return set()
-    found = {"loss", "nll_loss", "ppl"}
-    found |= {"accuracy"} if plain.report_accuracy else set()
-    return found | ({"bleu"} if getattr(trainer.task.cfg, "eval_bleu", False) else set())
-
-
-def refuse_a_metric_that_is_not_measured() -> None:
-    """Refuse, before the training, a `--best-checkpoint-metric` that validation does not measure.
-
-    fairseq ends in a KeyError after the first validation, which may be the work of hours. What is
-    measured is known of label-smoothed cross-entropy and of games. Cause:
-    `fairseq_cli.train.validate`. Test: test_a_metric_that_is_not_measured_is_refused.
-    """
-    load_checkpoint = checkpoint_utils.load_checkpoint
-
-    @functools.wraps(load_checkpoint)
-    def loading(cfg: Any, trainer: Any, **kwargs: Any) -> Any:
-        metric, measured = cfg.best_checkpoint_metric, _measured(trainer)
-        if metric not in measured and measured and not trainer.cfg.dataset.disable_validation:
-            option = {"bleu": "--eval-bleu", "accuracy": "--report-accuracy"}.get(metric)
-            cure = f"add {option}, or choose another" if option else "choose one of these"
-            raise SystemExit(
-                f"fairseq_adv: --best-checkpoint-metric {metric}: validation measures"
-                f" {', '.join(sorted(measured))}: {cure}"
-            )
-        return load_checkpoint(cfg, trainer, **kwargs)
-
-    checkpoint_utils.load_checkpoint = loading

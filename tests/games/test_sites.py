@@ -11,16 +11,10 @@ from torch import Tensor
 
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.sites import Add, Keep, Replace
+from fairseq_adv.games.game import FairseqGame
 from fairseq_adv.games.sites import SITES, UnsupportedModel, register_site
-from fairseq_adv.games.translation import TranslationGame
+from tests.methods.method_table import MODELS
 from tests.support import tiny
-
-MODELS: dict[str, Any] = {
-    "transformer": tiny.transformer,
-    "all-shared": tiny.shared_transformer,
-    "lstm": tiny.lstm,
-    "convolutional": tiny.convolutional,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -38,11 +32,12 @@ def has(model: str, site: str) -> bool:
 
 
 @pytest.fixture(params=[(s, m) for s in SITES for m in MODELS if has(m, s)], ids="-".join)
-def played(request: pytest.FixtureRequest) -> tuple[str, TranslationGame]:
+def played(request: pytest.FixtureRequest) -> tuple[str, FairseqGame]:
     """A site's name, and a game on a padded batch whose model has it."""
     site, name = request.param
+    family = MODELS[name].family
     model = MODELS[name](dropout=0.2).double()
-    return site, tiny.game(model, tiny.batch(((5, 4), (3, 6), (2, 3))))
+    return site, family.game(model, family.batch(((5, 4), (3, 6), (2, 3))))
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -53,19 +48,19 @@ def test_some_model_has_it(site: str) -> None:
         SITES[site].check(torch.nn.Linear(1, 1))
 
 
-def drawn(game: TranslationGame, site: str) -> Tensor:
+def drawn(game: FairseqGame, site: str) -> Tensor:
     """A perturbation of what there is."""
     torch.manual_seed(1)
     return torch.randn_like(game.sites[site].zero) * game.sites[site].mask
 
 
-def logits(game: TranslationGame, **edits: Any) -> Tensor:
+def logits(game: FairseqGame, **edits: Any) -> Tensor:
     torch.manual_seed(2)
     with torch.no_grad():
         return game.perturbed(edits, RandomState.capture()).keep({}).vectors
 
 
-def test_zero_and_mask_are_of_the_batch(played: tuple[str, TranslationGame]) -> None:
+def test_zero_and_mask_are_of_the_batch(played: tuple[str, FairseqGame]) -> None:
     site, game = played
     zero, mask = game.sites[site].zero, game.sites[site].mask
     assert zero.size(0) == 3 and zero.dim() == 3 and not zero.any()
@@ -75,7 +70,7 @@ def test_zero_and_mask_are_of_the_batch(played: tuple[str, TranslationGame]) -> 
         assert mask[sentence].any(), "there is something to perturb in each"
 
 
-def test_edits_that_change_nothing_do_so(played: tuple[str, TranslationGame]) -> None:
+def test_edits_that_change_nothing_do_so(played: tuple[str, FairseqGame]) -> None:
     site, game = played
     clean, whole = logits(game), game.sites[site].mask | True
     assert torch.equal(logits(game, **{site: Add(game.sites[site].zero)}), clean)
@@ -85,7 +80,7 @@ def test_edits_that_change_nothing_do_so(played: tuple[str, TranslationGame]) ->
     assert not torch.allclose(logits(game, **{site: Add(drawn(game, site))}), clean)
 
 
-def test_sentences_are_perturbed_each_for_itself(played: tuple[str, TranslationGame]) -> None:
+def test_sentences_are_perturbed_each_for_itself(played: tuple[str, FairseqGame]) -> None:
     site, game = played
     delta, clean = drawn(game, site), logits(game)
     delta[1:] = 0
@@ -94,7 +89,7 @@ def test_sentences_are_perturbed_each_for_itself(played: tuple[str, TranslationG
 
 
 @pytest.mark.parametrize("edit", [Add, Replace])
-def test_its_gradient_is_its_derivative(edit: Any, played: tuple[str, TranslationGame]) -> None:
+def test_its_gradient_is_its_derivative(edit: Any, played: tuple[str, FairseqGame]) -> None:
     site, game = played
     torch.manual_seed(3)
     masks, delta = RandomState.draw(), drawn(game, site)
@@ -117,7 +112,7 @@ def test_a_name_is_of_one_site() -> None:
             register_site(name)(site)
 
 
-def test_nothing_stays_behind(played: tuple[str, TranslationGame]) -> None:
+def test_nothing_stays_behind(played: tuple[str, FairseqGame]) -> None:
     site, game = played
 
     def hooks() -> int:

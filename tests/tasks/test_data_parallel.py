@@ -17,7 +17,7 @@ from fairseq.distributed import (
 )
 
 from fairseq_adv.tasks import workers
-from tests.methods.method_table import ROWS, Row
+from tests.methods.method_table import ROWS, Row, every_method
 from tests.support import processes, training
 
 
@@ -174,6 +174,50 @@ def test_four_workers_are_one_with_four_batches_per_update(
     found = train_all(toy_data, tmp_path / "four", backend, 4)
     for row in ROWS:
         assert_same(found, expected, row)
+
+
+@pytest.fixture(scope="module")
+def of_sentences(
+    toy_sentences: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """Trainings about sentences: of two workers, and of one with as many batches per update."""
+    folder = tmp_path_factory.mktemp("sentences")
+    found = train_all(toy_sentences, folder / "two", "legacy_ddp", 2)
+    return found, train_all(toy_sentences, folder / "one", "accumulated", 2)
+
+
+@every_method
+def test_two_workers_are_one_about_sentences(row: Row, of_sentences: tuple[Path, Path]) -> None:
+    """Parameters, and what is logged: losses are of sentences, and words are not counted."""
+    assert_same(*of_sentences, row)
+    ours, theirs = (json.loads((f / row.name / "log.json").read_text()) for f in of_sentences)
+    assert len(ours) == len(theirs) == 9
+    for one, other in zip(ours, theirs, strict=True):
+        for name in one.keys() - NOT_OF_THE_GAME:
+            if one[name] is not None:
+                expected = pytest.approx(float(other[name]), rel=2e-3, abs=1e-4)
+                assert float(one[name]) == expected, name
+
+
+@pytest.mark.slow
+def test_two_workers_measure_all_predictions(toy_sentences: Path, tmp_path: Path) -> None:
+    """F1 and correlations are of the whole validation set, which workers share out."""
+    learn = [*training.SENTENCES, "--lr", "2e-2", "--max-update", "60", "--dropout", "0"]
+    plain = "sentence_prediction"
+    training.run_training(toy_sentences, tmp_path / "learnt", *learn, criterion=plain)
+    options = [*training.SENTENCES, "--report-acc-and-f1", "--report-mcc", "--lr", "0"]
+    options += ["--finetune-from-model", str(tmp_path / "learnt" / "checkpoint_last.pt")]
+    options += ["--max-update", "1", "--best-checkpoint-metric", "mcc"]
+    options += ["--maximize-best-checkpoint-metric"]
+    training.run_training(toy_sentences, tmp_path / "one", *options)
+    options += ["--ddp-backend", "legacy_ddp", "--distributed-backend", "gloo"]
+    options += ["--distributed-world-size", "2", "--distributed-no-spawn"]
+    options += ["--distributed-init-method", processes.rendezvous(tmp_path)]
+    arguments = training.arguments(toy_sentences, tmp_path / "two", *options)
+    start = functools.partial(processes.start, "fairseq_cli.train", *arguments)
+    processes.end(*(start("--distributed-rank", rank) for rank in (0, 1)))
+    one, two = (training.state(tmp_path / name)["extra_state"] for name in ("one", "two"))
+    assert two["val_loss"] == one["val_loss"] != 0
 
 
 def two_workers(data: Path, save_dir: Path, *more: str) -> dict[str, Any]:

@@ -88,6 +88,7 @@ def main(
         sharing = ["--ddp-backend", *backend.split(), "--distributed-backend", "gloo"]
         sharing += ["--distributed-world-size", str(world), "--distributed-rank", str(rank)]
         sharing += ["--distributed-init-method", meet, "--distributed-no-spawn"]
+    of_task = training.SENTENCES if (data / "input0").exists() else []
     counts = {}
     place_randomness()
     progress = logging.getLogger("fairseq.logging.progress_bar")
@@ -99,9 +100,8 @@ def main(
         progress.addHandler(lines)
         counting = Synchronisations()
         distributed_utils.all_reduce = counting
-        training.run_training(
-            data, out / row.name, *options_of(row), *sharing, criterion=row.criterion
-        )
+        options = [*of_task, *options_of(row), *sharing]
+        training.run_training(data, out / row.name, *options, criterion=row.criterion)
         distributed_utils.all_reduce = counting._all_reduce
         progress.removeHandler(lines)
         counts[row.name] = counting.count
