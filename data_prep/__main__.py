@@ -18,8 +18,10 @@ from data_prep.corpora import CORPORA
 from data_prep.encoders import command as encoders
 from data_prep.pipeline import Pipeline
 from data_prep.selection.raw import Selection
-from data_prep.stages import say
 from data_prep.selection.summary import summary
+from data_prep.sentences import command as sentences
+from data_prep.sentences.command import SENTENCE_CORPORA
+from data_prep.stages import say
 from data_prep.support.arguments import positive
 from data_prep.support.errors import DataPrepError
 from data_prep.support.parallel import cores
@@ -113,7 +115,8 @@ def _output_directory(out: Path) -> Iterator[Path]:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="data_prep",
-        description="Parallel text, cleaned, tokenised, BPE-encoded and binarised for fairseq.",
+        description="Parallel text, cleaned, tokenised, BPE-encoded and binarised for fairseq;"
+        " and sentences with labels, in the pieces of a pretrained encoder.",
     )
     corpora = parser.add_subparsers(dest="corpus", metavar="CORPUS", required=True)
     for entry in CORPORA.values():
@@ -122,6 +125,12 @@ def _parser() -> argparse.ArgumentParser:
         entry.add_options(corpus)
         _add_common_options(corpus, entry.name)
         _add_workers(corpus)
+    for name, entry_of_sentences in SENTENCE_CORPORA.items():
+        about = entry_of_sentences.summary
+        corpus = corpora.add_parser(name, help=about, description=about)
+        corpus.set_defaults(run=sentences.run, place=sentences.place)
+        entry_of_sentences.add_options(corpus)
+        sentences.add_options(corpus, name)
     about = "no corpus: a pretrained encoder for sentences, as a checkpoint of fairseq"
     encoder = corpora.add_parser("encoder", help=about, description=about)
     encoder.set_defaults(run=encoders.run, place=encoders.place)

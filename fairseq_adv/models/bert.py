@@ -187,8 +187,8 @@ class BertModel(RobertaModel):
         for key in [key for key in state_dict if key.startswith(heads)]:
             head = key.removeprefix(heads).rpartition(".out_proj.")[0]
             size = state_dict.get(f"{heads}{head}.out_proj.weight")
-            wanted = head and size is not None and getattr(self.args, "load_checkpoint_heads", None)
-            if wanted and head not in self.classification_heads:
+            wanted = head and getattr(self.args, "load_checkpoint_heads", False)
+            if wanted and size is not None and head not in self.classification_heads:
                 self.register_classification_head(head, size.size(0))
             ours = self.classification_heads.state_dict().get(key.removeprefix(heads))
             if ours is None or ours.shape != state_dict[key].shape:
