@@ -15,10 +15,13 @@ from sacrebleu.metrics.bleu import BLEU
 
 from data_prep.bidirectional import both_directions
 from data_prep.corpora import CORPORA
+from data_prep.encoders import command as encoders
 from data_prep.pipeline import Pipeline
 from data_prep.selection.raw import Selection
+from data_prep.selection.summary import summary
+from data_prep.sentences import command as sentences
+from data_prep.sentences.command import SENTENCE_CORPORA
 from data_prep.stages import say
-from data_prep.summary import summary
 from data_prep.support.arguments import positive
 from data_prep.support.errors import DataPrepError
 from data_prep.support.parallel import cores
@@ -38,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_anything()
     try:
         args = _parser().parse_args(arguments)
-        with _output_directory(args.out or Path("data", args.corpus)) as out:
+        with _output_directory(args.place(args)) as out:
             print(args.run(args, out))
     except DataPrepError as error:
         say(f"data_prep: error: {error}")
@@ -51,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("data_prep: interrupted; finished stages stay, and the same command goes on from them")
         return 130
     return 0
+
+
+def _place(args: argparse.Namespace) -> Path:
+    return args.out or Path("data", args.corpus)
 
 
 def _prepare(args: argparse.Namespace, out: Path) -> str:
@@ -108,18 +115,29 @@ def _output_directory(out: Path) -> Iterator[Path]:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="data_prep",
-        description="Parallel text, cleaned, tokenised, BPE-encoded and binarised for fairseq.",
+        description="Parallel text, cleaned, tokenised, BPE-encoded and binarised for fairseq;"
+        " and sentences with labels, in the pieces of a pretrained encoder.",
     )
     corpora = parser.add_subparsers(dest="corpus", metavar="CORPUS", required=True)
     for entry in CORPORA.values():
         corpus = corpora.add_parser(entry.name, help=entry.summary, description=entry.summary)
-        corpus.set_defaults(run=_prepare)
+        corpus.set_defaults(run=_prepare, place=_place)
         entry.add_options(corpus)
         _add_common_options(corpus, entry.name)
         _add_workers(corpus)
+    for name, entry_of_sentences in SENTENCE_CORPORA.items():
+        about = entry_of_sentences.summary
+        corpus = corpora.add_parser(name, help=about, description=about)
+        corpus.set_defaults(run=sentences.run, place=sentences.place)
+        entry_of_sentences.add_options(corpus)
+        sentences.add_options(corpus, name)
+    about = "no corpus: a pretrained encoder for sentences, as a checkpoint of fairseq"
+    encoder = corpora.add_parser("encoder", help=about, description=about)
+    encoder.set_defaults(run=encoders.run, place=encoders.place)
+    encoders.add_options(encoder)
     about = "no corpus: adds both translation directions at once to the data of one"
     both = corpora.add_parser("bidirectional", help=about, description=about)
-    both.set_defaults(run=_prepare_both_directions)
+    both.set_defaults(run=_prepare_both_directions, place=lambda args: args.out)
     both.add_argument("out", type=Path, metavar="DATA", help="directory made by data_prep")
     _add_workers(both)
     return parser

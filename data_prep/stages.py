@@ -51,12 +51,14 @@ def run_stage(
     key: Mapping[str, Any],
     build: Callable[[Path], dict[str, Any]],
     origin: str | None = None,
+    shown: Path | None = None,
 ) -> Stage:
     """Return the stage at ``path``, built anew unless it is there, intact, with the same ``key``.
 
     ``build`` fills the directory that it is given and returns what it counted; ``key`` and that
     must survive JSON. ``origin`` says what the stage is made of, to people: what has another one
-    is not replaced. Raises DataPrepError then, and where something stands that is no stage.
+    is not replaced; it is called ``shown``, which is the directory around it unless it is given.
+    Raises DataPrepError then, and where something stands that is no stage.
     """
     key_digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     found = _load(path)
@@ -67,8 +69,8 @@ def run_stage(
         raise DataPrepError(f"{path}: not made by data_prep, so it stays; move it away")
     if found is not None and origin != (other := found.get("origin", origin)):
         raise DataPrepError(
-            f"{path.parent}: holds data of {other}, which those of {origin} would replace:\n"
-            "choose another directory (--out), or remove this one"
+            f"{shown or path.parent}: holds data of {other}, which those of {origin} would"
+            " replace:\nchoose another directory (--out), or remove this one"
         )
     for remains in path.parent.glob(f".{path.name}.*.tmp"):  # of a run that was killed
         shutil.rmtree(remains, ignore_errors=True)

@@ -33,7 +33,7 @@ def hash_of(source: str, target: str) -> int:
     return int.from_bytes(digest)
 
 
-def _rank(hashes: "array[int]") -> npt.NDArray[np.intp]:
+def rank(hashes: "array[int]") -> npt.NDArray[np.intp]:
     """Return the indices of ``hashes`` from the smallest to the largest."""
     # sorted() with a key would take ten times the memory.
     return np.asarray(hashes).argsort(kind="stable")
@@ -66,7 +66,7 @@ def hold_out(
         known.update(*_side_hashes(directory / split, languages))
     default = max(1, min(1000, len(hashes) // 10))
     wanted = {split: size or default for split, size in sizes.items()}
-    moves = _draw(wanted, hashes, sides, known)
+    moves = draw(wanted, hashes, sides, known)
     held_out = {side[index] for side in sides for index in moves}
     staying = array("Q")
     with ExitStack() as stack:
@@ -97,10 +97,10 @@ def hold_out(
     return staying
 
 
-def _draw(
+def draw(
     wanted: Mapping[str, int],
     hashes: "array[int]",
-    sides: tuple["array[int]", "array[int]"],
+    sides: tuple["array[int]", ...],
     known: set[int],
 ) -> dict[int, str]:
     """Return the split of each pair to hold out, by index; fewer than wanted if there are no more.
@@ -111,7 +111,7 @@ def _draw(
     """
     taken = set(known)
     drawn: dict[int, str] = {}
-    ranking = _rank(hashes)
+    ranking = rank(hashes)
     for split, size in wanted.items():
         enough = len(drawn) + size
         for index in ranking if split == "valid" else ranking[::-1]:
@@ -131,7 +131,7 @@ def thin_out(prefix: Path, languages: tuple[str, str], hashes: "array[int]", wan
     part of every larger one.
     """
     is_chosen = bytearray(len(hashes))
-    for index in _rank(hashes)[:wanted]:
+    for index in rank(hashes)[:wanted]:
         is_chosen[index] = True
     with _replace_pair(prefix, languages) as files:
         pairs = zip(is_chosen, *_pair(prefix, languages), strict=True)

@@ -31,6 +31,7 @@ def extract(
 ) -> None:
     """Write the members with file names ``wanted``, in whatever folder they are, to ``directory``.
 
+    A name may say the last folders too, ``R1/train.jsonl``; it is written as ``R1-train.jsonl``.
     If the archive has a member called ``inner``, an archive too, they are taken out of that. It is
     called ``shown`` in messages. Raises DataPrepError if one is missing, is a link, or is there
     twice, or the archive is damaged, or unpacks to more than a corpus of its size would.
@@ -41,15 +42,16 @@ def extract(
     found: set[str] = set()
     try:
         with _members(archive) as members:
-            for name, stream in members:
-                if name not in names:
+            for path, stream in members:
+                name = next((name for name in names if f"/{path}".endswith(f"/{name}")), None)
+                if name is None:
                     continue
                 if name in found:
                     raise DataPrepError(f"{shown}: has two files called {name}")
                 found.add(name)
                 if stream is None:
                     raise DataPrepError(f"{shown}: {name} is not a regular file in it")
-                target = nested if name == inner else directory / name
+                target = nested if name == inner else directory / name.replace("/", "-")
                 with target.open("wb") as copy:
                     shutil.copyfileobj(stream, copy, 1 << 20)
     except TooLarge as error:
@@ -69,12 +71,12 @@ def extract(
         )
 
 
-_Member = tuple[str, IO[bytes] | None]
+_Member = tuple[PurePosixPath, IO[bytes] | None]
 
 
 @contextmanager
 def _members(archive: Path) -> Iterator[Iterator[_Member]]:
-    """Open an archive; its members are file names and contents, None for what is no regular file.
+    """Open an archive; its members are paths and contents, None for what is no regular file.
 
     A content is to be read before the next member is asked for.
     """
@@ -92,7 +94,7 @@ def _members(archive: Path) -> Iterator[Iterator[_Member]]:
         counted = CallbackIOWrapper(bar.update, stream)
         content = allowance.of(decompressed(counted, start))
         alone = archive.suffix == ".gz" and not archive.stem.endswith(".tar")
-        yield iter([(archive.stem, content)]) if alone else _tar_members(content)
+        yield iter([(PurePosixPath(archive.stem), content)]) if alone else _tar_members(content)
 
 
 def _tar_members(content: IO[bytes]) -> Iterator[_Member]:
@@ -102,7 +104,7 @@ def _tar_members(content: IO[bytes]) -> Iterator[_Member]:
                 # A sparse file has zeros without end that are nowhere in the archive.
                 regular = member.isreg() and not member.issparse()
                 stream = tar.extractfile(member) if regular else None
-                yield PurePosixPath(member.name).name, stream
+                yield PurePosixPath(member.name), stream
     while content.read(1 << 20):  # to the checksum at its end
         pass
 
@@ -113,4 +115,4 @@ def _zip_members(archive: zipfile.ZipFile, allowance: Allowance) -> Iterator[_Me
             is_link = (entry.external_attr >> 16) & 0o170000 == 0o120000
             with archive.open(entry) as stream:
                 content = None if is_link else allowance.of(stream)
-                yield PurePosixPath(entry.filename).name, content
+                yield PurePosixPath(entry.filename), content

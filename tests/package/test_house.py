@@ -54,7 +54,7 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-FLOORS = ("core", "games", "trainer", "criterions", "tasks")
+FLOORS = ("core", "models", "games", "trainer", "criterions", "tasks")
 """Of fairseq_adv, from the ground up."""
 
 

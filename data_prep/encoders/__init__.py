@@ -1,0 +1,1 @@
+"""Pretrained encoders, from Hugging Face's layout to a checkpoint and a dictionary of fairseq."""

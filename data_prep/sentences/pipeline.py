@@ -1,0 +1,144 @@
+"""From a corpus of sentences and an encoder to fairseq's binary data: raw, bin, and a report."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.encoders.prepared import PreparedEncoder
+from data_prep.sentences.binary import write_binary
+from data_prep.sentences.corpus import SentenceCorpus
+from data_prep.sentences.raw import write_raw
+from data_prep.stages import Stage, run_stage, say, sha256_of
+from data_prep.support.lines import open_for_writing
+from data_prep.support.printing import printable
+from data_prep.support.versions import installed
+
+REPORT = "report.json"
+_TOOLS = ("tokenizers", "fairseq", "ve-fairseq")
+
+# Raise it whenever what a stage writes changes.
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SentencePipeline:
+    """The stages of one corpus in one output directory."""
+
+    name: str
+    corpus: SentenceCorpus
+    encoder: PreparedEncoder
+    max_pieces: int
+    train_examples: int | None
+    out: Path
+
+    def run(self) -> dict[str, Any]:
+        """Make what is missing or out of date; return the report, which is in report.json too."""
+        corpus, task = self.corpus, self.corpus.task
+        inputs = {name: sha256_of(path) for name, path in corpus.inputs().items()}
+        selection = {
+            "train_examples": self.train_examples,
+            **{f"hold_out_{split}": size for split, size in corpus.held_out().items()},
+        }
+        raw = self._stage(
+            "raw",
+            {"inputs": inputs, "selection": selection, "splits": dict(corpus.splits)},
+            lambda directory: write_raw(corpus, self.train_examples, directory),
+            self._origin,
+        )
+        binary = self._stage(
+            "bin",
+            {
+                "inputs": raw.files,
+                "encoder": {
+                    name: self.encoder.digests[name] for name in ("dict.txt", "tokenizer.json")
+                },
+                "separator": self.encoder.facts["separator"],
+                "max_pieces": self.max_pieces,
+            },
+            lambda directory: write_binary(
+                raw.path, raw.facts, task, self.encoder, self.max_pieces, directory
+            ),
+        )
+        report = self._report(raw, binary, inputs, selection)
+        temporary = self.out / f".{REPORT}.tmp"
+        try:
+            with open_for_writing(temporary) as stream:
+                stream.write(printable(json.dumps(report, indent=2, ensure_ascii=False)) + "\n")
+            temporary.replace(self.out / REPORT)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return report
+
+    def _report(
+        self, raw: Stage, binary: Stage, inputs: dict[str, str], selection: dict[str, Any]
+    ) -> dict[str, Any]:
+        task, classes = self.corpus.task, raw.facts["classes"]
+        return {
+            "corpus": self.name,
+            "languages": ["en"],
+            "task": task.kind,
+            "texts": "pairs" if task.pairs else "single",
+            "num_classes": len(classes) if classes else 1,
+            "classes": classes,
+            "source_labels": dict(task.source_labels),
+            "scores_divided_by": task.divisor if task.is_regression else None,
+            "majority_share": _majority(raw.facts),
+            "metrics": list(task.metrics),
+            "splits": dict(self.corpus.splits),
+            "labelled": raw.facts["labelled"],
+            "selection": selection,
+            "encoder": {
+                "name": self.encoder.name,
+                "of": self.encoder.facts["name"],
+                "files": self.encoder.digests,
+            },
+            "inputs": {
+                name: {"file": path.name, "sha256": inputs[name]}
+                for name, path in self.corpus.inputs().items()
+            },
+            "versions": installed(_TOOLS),
+            "raw": raw.facts,
+            "bin": binary.facts,
+        }
+
+    @property
+    def _origin(self) -> str:
+        """The corpus, and the user's file to train on, if it is made of such."""
+        train = self.corpus.inputs().get("train")
+        if train is None or train.resolve().is_relative_to(self.out.resolve()):
+            return self.name
+        return f"{self.name} {os.fsencode(train.resolve()).decode('utf-8', 'backslashreplace')}"
+
+    def _stage(
+        self,
+        name: str,
+        key: dict[str, Any],
+        build: Callable[[Path], dict[str, Any]],
+        origin: str | None = None,
+    ) -> Stage:
+        began = time.monotonic()
+        task = asdict(self.corpus.task)
+        key = {"corpus": self.name, "task": task, **key}
+        key |= {"format": _FORMAT, "versions": installed(_TOOLS)}
+        stage = run_stage(self.out / name, key, build, origin)
+        if not stage.reused:
+            say(f"{name}: made in {time.monotonic() - began:.1f} s")
+            if name == "raw" and (self.out / "bin").exists():
+                shutil.rmtree(self.out / "bin")
+            (self.out / REPORT).unlink(missing_ok=True)
+        return stage
+
+
+def _majority(facts: dict[str, Any]) -> dict[str, float] | None:
+    """Return how often one would be right, by split, who always gives the most frequent class."""
+    if "labels" not in facts:
+        return None
+    return {
+        split: round(max(labels.values()) / sum(labels.values()), 6)
+        for split, labels in facts["labels"].items()
+    }
