@@ -121,6 +121,7 @@ def main() -> None:
     setup = models.Setup(
         corpus=options.data,
         models=(models.SMALL,) if options.quick else (models.SMALL, models.BASE),
+        classifiers=(models.MINILM,),
         threads=(cores,) if options.quick or options.cuda else tuple(sorted({1, cores})),
         asked_rounds=options.rounds,
         quick=options.quick,

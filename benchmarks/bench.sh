@@ -40,4 +40,8 @@ for merges in 10000 1000 3000 30000; do
   [[ ! -d $data/download ]] || archives=("$data"/download/*.deb)
 done
 
+echo "data: film reviews in the pieces of MiniLM, as $data-sentences"
+run flock --no-fork "data/.bench.lock" \
+  "$python" -m data_prep reviews --encoder minilm --out "$data-sentences"
+
 run "$python" -m benchmarks "$@"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from benchmarks.support.interleaved import PLAIN, Contender, Times
 from benchmarks.support.models import Model, Setup
@@ -22,6 +23,11 @@ _CONTENDERS = (
     Contender("our task, plain", f"--user-dir fairseq_adv {OUR_PLAIN}"),
     Contender("salt", f"--user-dir fairseq_adv {SALT}"),
 )
+_STOCK = (
+    "--arch roberta --encoder-layers 6 --encoder-embed-dim 384 --encoder-ffn-embed-dim 1536"
+    " --encoder-attention-heads 12"
+)
+"""MiniLM's sizes, of a classifier that stock fairseq has."""
 _ONE_UPDATE = "--max-update 1 --no-save --disable-validation --log-format json --log-interval 1"
 _ROUNDS = 3
 _FIRST = '"num_updates": "1"'
@@ -29,13 +35,14 @@ _FIRST = '"num_updates": "1"'
 
 
 def measure(setup: Setup) -> list[Row]:
-    """Return a row per number of threads and contender, of the first model."""
-    model = setup.models[0]
-    return [row for threads in setup.threads for row in _measure(setup, model, threads)]
+    """Return a row per number of threads and contender, of the first model and of classifiers."""
+    models = (setup.models[0], *(replace(m, options=_STOCK) for m in setup.classifiers))
+    return [row for m in models for threads in setup.threads for row in _measure(setup, m, threads)]
 
 
 def _measure(setup: Setup, model: Model, threads: int) -> list[Row]:
     rounds = setup.asked_rounds or (1 if setup.quick else _ROUNDS)
+    common = setup.options(model)
     times = {contender.name: Times([], []) for contender in _CONTENDERS}
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with (
@@ -44,7 +51,7 @@ def _measure(setup: Setup, model: Model, threads: int) -> list[Row]:
     ):
 
         def seconds(contender: Contender) -> float:
-            words = [*setup.options(model), *contender.options.split(), *_ONE_UPDATE.split()]
+            words = [*common, *contender.words(common), *_ONE_UPDATE.split()]
             train = [sys.executable, "-m", "fairseq_cli.train", *words, "--save-dir", scratch]
             return seconds_to(_FIRST, contender.name, train, environment, setup.clock)
 

@@ -24,8 +24,8 @@ from benchmarks.support.interleaved import PLAIN_PASSES, Contender, rows_in_turn
 from benchmarks.support.models import Setup
 from benchmarks.support.rows import Row
 
-_OURS = "--task adversarial_translation --criterion"
-OUR_PLAIN = f"{_OURS} label_smoothed_cross_entropy"
+_OURS = "--task adversarial_{task} --criterion"
+OUR_PLAIN = f"{_OURS} {{plain}}"
 SALT = f"{_OURS} salt"
 _CENTRAL = "--unroll-method central"
 ONE_SIDED = "--unroll-method one-sided"
@@ -61,7 +61,7 @@ def measure(setup: Setup) -> list[Row]:
     """Return a row per model, number of threads and contender."""
     contenders = (*CONTENDERS, _GAUGED)
     rows: list[Row] = []
-    for model in setup.models:
+    for model in (*setup.models, *setup.classifiers):
         measured = rows_in_turns(setup, model, contenders, setup.options(model))
         for start in range(0, len(measured), len(contenders)):  # for each number of threads
             rows += _with_gauges_now_and_then(measured[start : start + len(contenders)])

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.support.models import Model, Setup
+from benchmarks.support.models import PLAIN_CRITERIONS, Model, Setup
 from benchmarks.support.rows import Row
 from data_prep.support.progress import progress
 from recipes.comparison.measured import Training, settings_of
@@ -26,7 +26,8 @@ from recipes.comparison.measured import Training, settings_of
 class Contender:
     """A method and its options.
 
-    :param options: of fairseq-train, beside those that all have.
+    :param options: of fairseq-train, beside those that all have; {task} is fairseq's, {plain} its
+        own criterion.
     :param passes: of a model, counted as `update` says; None if that says nothing about it.
     :param gauged: every update of it measures the gauges; else none does.
     :param about: what its row says besides.
@@ -45,6 +46,11 @@ class Contender:
         """What it costs at least, in plain updates, if passes were all that takes time."""
         return None if self.passes is None else self.passes / PLAIN_PASSES
 
+    def words(self, common: Sequence[str]) -> list[str]:
+        """Return its options, beside those that all have, which say what kind of task it is."""
+        task = common[common.index("--task") + 1]
+        return self.options.format(task=task, plain=PLAIN_CRITERIONS[task]).split()
+
     def training(
         self,
         words: Sequence[str],
@@ -57,7 +63,7 @@ class Contender:
         :param words: the options that all contenders have.
         :param sharing: whose model and optimizer to use, unless it has to have its own.
         """
-        settings = settings_of(self.name, [*words, *self.options.split()])
+        settings = settings_of(self.name, [*words, *self.words(words)])
         if self.gauged:
             settings.config.criterion.gauge_interval = 1
         return Training(settings, 1, batches, clock, None if self.own_model else sharing)
@@ -67,9 +73,7 @@ _CHOICE = 3
 """So many times the batches that are measured on are loaded, to choose from."""
 PLAIN_PASSES = 3
 """A forward pass counts as 1 and a backward pass as 2."""
-PLAIN = Contender(
-    "plain", "--task translation --criterion label_smoothed_cross_entropy", PLAIN_PASSES
-)
+PLAIN = Contender("plain", "--task {task} --criterion {plain}", PLAIN_PASSES)
 """Stock fairseq, which all are compared with."""
 
 

@@ -163,10 +163,12 @@ class Training:
 
 def _largest_batches(epoch: Any) -> list[_Batch]:
     """Return the batches of fairseq's iterator with the most words, padding included."""
-    sizes = epoch.dataset.sizes  # sentences x 2: source, target
+    import numpy as np
 
     def words(indices: Any) -> int:
-        return len(indices) * int(sizes[indices].max(axis=0).sum())
+        # One number for each sentence or, where it has a target, two.
+        sizes = np.stack([np.atleast_1d(epoch.dataset.size(index)) for index in indices])
+        return len(indices) * int(sizes.max(axis=0).sum())
 
     largest = nlargest(_LARGEST, epoch.frozen_batches, key=words)
     return [epoch.collate_fn([epoch.dataset[i] for i in indices]) for indices in largest]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import interval, release, scaling, update
-from benchmarks.support.interleaved import all_trainings
+from benchmarks.support.interleaved import Contender, all_trainings
 from benchmarks.support.models import Model, Setup
 
 COUNTED = {
@@ -33,21 +34,49 @@ WIDE = Model(
 """Its attention, products of two activations, counts for little beside those with parameters."""
 
 
-@pytest.fixture(scope="module")
-def operations(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+CLASSIFIER = Model(
+    "classifier",
+    "--arch bert --encoder-layers 1 --encoder-embed-dim 16 --encoder-ffn-embed-dim 512"
+    " --encoder-attention-heads 2",
+    max_tokens=8,
+    gpu_tokens=8,
+    rounds=1,
+    task="sentence_prediction",
+)
+
+
+def operations_of(model: Model, data: Path, out: Path, contenders: list[Contender]) -> Any:
     """Floating-point operations of matrix products in an update, the mean from game to game."""
-    out = tmp_path_factory.mktemp("operations")
-    setup = Setup(toy_data.parent, (WIDE,), (1,), 1, quick=False, cuda=False, out=out)
+    setup = Setup(data, (model,), (1,), 1, quick=False, cuda=False, out=out)
     found = {}
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernels are counted otherwise
-        contenders = list(COUNTED.values())
-        plain, trainings = all_trainings(setup, contenders, setup.options(WIDE), 1)
+        plain, trainings = all_trainings(setup, contenders, setup.options(model), 1)
         for name, training in {"plain": plain, **trainings}.items():
             with FlopCounterMode(display=False) as counter:
                 for _ in range(training.period):
                     training.update(training.groups[0])
             found[name] = counter.get_total_flops() / training.period
     return found
+
+
+@pytest.fixture(scope="module")
+def operations(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """Of each contender, on translations."""
+    out = tmp_path_factory.mktemp("operations")
+    found: dict[str, float] = operations_of(WIDE, toy_data.parent, out, list(COUNTED.values()))
+    return found
+
+
+def test_the_floors_of_updates_are_those_of_classifiers_too(
+    toy_sentences: Path, tmp_path: Path
+) -> None:
+    """BERT's products are counted, and those of its head: a method has as many passes there."""
+    (tmp_path / "data-sentences").symlink_to(toy_sentences.parent)
+    contenders = list(update.CONTENDERS)
+    found = operations_of(CLASSIFIER, tmp_path / "data", tmp_path, contenders)
+    for contender in contenders:
+        measured = found[contender.name] / found["plain"]
+        assert contender.floor == pytest.approx(measured, rel=0.01), contender.name
 
 
 @pytest.mark.parametrize("name", COUNTED)
