@@ -84,7 +84,7 @@ class Setup:
 
     :param corpus: a directory that data_prep made.
     :param models: to measure on, in turn.
-    :param classifiers: the same, of sentences, which are in the corpus' directory with "-sentences".
+    :param classifiers: the same; their sentences are in CORPUS-sentences.
     :param threads: of torch, to measure with, in turn.
     :param asked_rounds: see `rounds`.
     :param quick: measure on less, to see that all works: the figures mean little.

@@ -117,7 +117,7 @@ MODELS = {
     "lstm": Kind(tiny.lstm),
     "convolutional": Kind(tiny.convolutional),
     "two-classes": Kind(sentences.roberta, sentences.TWO),
-    "three-classes": Kind(partial(sentences.roberta, outputs=3), sentences.THREE),
+    "three-classes": Kind(partial(sentences.bert, outputs=3), sentences.THREE),
     "numbers": Kind(partial(sentences.roberta, outputs=1), sentences.NUMBER),
 }
 TRANSFORMER = MODELS["transformer"]

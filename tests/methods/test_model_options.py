@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from tests.methods.derivative import check_derivative, differentiated
-from tests.methods.method_table import ROWS, Match, Row, every_method
-from tests.support import tiny
+from tests.methods.method_table import ROWS, Kind, Match, Row, every_method
+from tests.support import sentences, tiny
 from tests.support.gradients import distance
 
 
@@ -56,6 +56,34 @@ def test_salts_gradient_is_the_derivative_of_the_reported_objective(
     frozen = Match(ROWS[0], partial(tiny.transformer, **OPTIONS[option]), unroll_steps=0)
     frozen.play(tiny.batch())
     assert distance(frozen.gradient, with_it) > 0.01, "or the term would not be proven"
+
+
+CLASSIFIERS = {
+    "bert": Kind(sentences.bert, sentences.TWO),
+    "bert, a score": Kind(partial(sentences.bert, outputs=1), sentences.NUMBER),
+    "bert, gelu": Kind(partial(sentences.bert, activation_fn="gelu"), sentences.TWO),
+    "two scores": Kind(sentences.roberta, sentences.family(2, numbers=True)),
+    "no pooler": Kind(
+        partial(sentences.roberta, pooler_activation_fn="linear", outputs=3), sentences.THREE
+    ),
+    "pre-norm": Kind(
+        partial(sentences.roberta, encoder_normalize_before=True, layernorm_embedding=False),
+        sentences.TWO,
+    ),
+    "--encoder-layerdrop": Kind(
+        partial(sentences.bert, encoder_layers=3, encoder_layerdrop=0.4), sentences.TWO
+    ),
+}
+
+
+@every_method
+@pytest.mark.parametrize("option", CLASSIFIERS)
+def test_on_sentences_the_gradient_is_the_derivative(
+    row: Row, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one text and on pairs: a batch has both."""
+    match = Match(row, CLASSIFIERS[option], **differentiated(row))
+    check_derivative(match, match.batch(((7, 0), (3, 0), (2, 0))), monkeypatch)
 
 
 class Passes:

@@ -14,6 +14,8 @@ from fairseq.models import BaseFairseqModel
 from fairseq.models.roberta import RobertaModel
 from fairseq.models.roberta.model import base_architecture as roberta_base
 
+from fairseq_adv.models.bert import BertModel
+from fairseq_adv.models.bert import base_architecture as bert_base
 from fairseq_adv.tasks.adversarial_sentence_prediction import (
     AdversarialSentencePredictionConfig,
     AdversarialSentencePredictionTask,
@@ -72,22 +74,32 @@ def batch(
     }
 
 
-def roberta(*, outputs: int = 2, dropout: float = 0.0, **options: Any) -> BaseFairseqModel:
-    """A RoBERTa of one layer, smooth (tanh) unless told otherwise."""
+def roberta(**options: Any) -> BaseFairseqModel:
+    """A RoBERTa of one layer, smooth (tanh) unless told otherwise; see `_model`."""
+    return _model(RobertaModel, roberta_base, **options)
+
+
+def bert(**options: Any) -> BaseFairseqModel:
+    """A BERT, which tells the texts of a pair apart and has a pooler; see `_model`."""
+    return _model(BertModel, bert_base, **options)
+
+
+def _model(
+    kind: Any, architecture: Any, *, outputs: int = 2, dropout: float = 0.0, **options: Any
+) -> BaseFairseqModel:
+    """A model with a head of so many classes, or numbers."""
+    dropouts = ("dropout", "attention_dropout", "activation_dropout", "pooler_dropout")
     args = Namespace(
         **SIZES,
+        **dict.fromkeys(dropouts, dropout),
         encoder_attention_heads=2,
-        dropout=dropout,
-        attention_dropout=dropout,
-        activation_dropout=dropout,
-        pooler_dropout=dropout,
         activation_fn="tanh",
         max_positions=64,
     )
     for name, value in options.items():
         setattr(args, name, value)
-    roberta_base(args)
-    model = RobertaModel.build_model(args, task())
+    architecture(args)
+    model = kind.build_model(args, task())
     model.register_classification_head(HEAD, num_classes=outputs)
     return initialised(model)
 
