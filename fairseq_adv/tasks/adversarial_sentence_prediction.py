@@ -12,6 +12,7 @@ from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
 from omegaconf import II
+from torch import Tensor
 
 from fairseq_adv.criterions.unsupported import refuse_sharding
 from fairseq_adv.games.sentence_prediction import SentenceGame
@@ -36,7 +37,20 @@ class AdversarialSentencePredictionTask(AdversarialTraining, SentencePredictionT
 
     def plain_criterion(self) -> SentencePredictionCriterion:
         """See `AdversarialTraining`."""
-        return SentencePredictionCriterion(self.cfg, self)
+        return self._numbering(SentencePredictionCriterion(self.cfg, self))
+
+    def build_criterion(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        """See `AdversarialTraining`."""
+        criterion = super().build_criterion(cfg, *args, **kwargs)
+        is_plain = isinstance(criterion, SentencePredictionCriterion)
+        return self._numbering(criterion) if is_plain else criterion
+
+    def _numbering(self, criterion: SentencePredictionCriterion) -> SentencePredictionCriterion:
+        """Let classes with names be reported as their numbers: fairseq takes names for numbers."""
+        classes = [] if self.cfg.regression_target else _classes(self.label_dictionary)
+        if not all(name.lstrip("-").isdecimal() for name in classes):
+            criterion.label_dict = _Numbers(self.label_dictionary.nspecial)
+        return criterion
 
     @classmethod
     def setup_task(cls, cfg: Any, **kwargs: Any) -> Any:
@@ -79,6 +93,20 @@ class AdversarialSentencePredictionTask(AdversarialTraining, SentencePredictionT
         return bool(criterion.logging_outputs_can_be_summed())
 
 
+@dataclass
+class _Numbers:
+    """What a dictionary of labels is to fairseq's reports: its words are the numbers of classes.
+
+    :param nspecial: of its symbols come before the first class.
+    """
+
+    nspecial: int
+
+    def string(self, symbols: Tensor) -> str:
+        """Classes, separated by spaces."""
+        return " ".join(str(symbol - self.nspecial) for symbol in symbols.tolist())
+
+
 def _classes(labels: Dictionary) -> list[str]:
     """The labels of a dictionary: what fairseq adds to it is none."""
     words = labels.symbols[labels.nspecial :]
@@ -94,10 +122,6 @@ def _refuse_report(option: str, classes: list[str] | None) -> None:
     if classes is None:
         why = (
             "it is of classes, and --regression-target has none: use --report-pearson-and-spearman"
-        )
-    elif not all(name.lstrip("-").isdecimal() for name in classes):
-        why = (
-            f"fairseq takes labels for numbers there, and they are {_listed(classes)}: leave it out"
         )
     elif option == "--report-acc-and-f1" and len(classes) > 2:
         why = f"it is of two classes, and there are {len(classes)}: leave it out"
