@@ -242,7 +242,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str], str]] = {
     ),
     "no label among some": ({"test": [["positive", "b"], ["", "b"]]}, [], "line 2 has no label"),
     "one class": (
-        dict.fromkeys(("train", "valid", "test"), [["a", "b"]]),
+        {key: [["a", "b"]] for key in ("train", "valid", "test")},
         [],
         "all examples have one label",
     ),
@@ -269,7 +269,7 @@ def test_bad_input_is_a_message_and_nothing_half_written(
     changes, arguments, expected = WRONG[case]
     tables = {"train": examples(20), "valid": examples(20)[:6], "test": examples(20)[:6]}
     if "--scores" in arguments and changes:
-        tables = dict.fromkeys(tables, [["1", "a text"]])
+        tables = {key: [["1", "a text"]] for key in tables}
     given = [
         f"--{split}={write(tmp_path / f'{split}.tsv', rows)}"
         for split, rows in (tables | changes).items()
