@@ -342,6 +342,35 @@ def test_half_precision_trains(bert: Path, tmp_path: Path, precision: str) -> No
     write(tmp_path / "train.tsv", examples(60, pairs=True))
     out = tmp_path / "out"
     assert prepare(bert, out, f"--train={tmp_path / 'train.tsv'}", "--hold-out", 10) == 0
-    train_on(out, bert, tmp_path / "model", precision, "--fp16-init-scale", "4")
+    options_of_cpus = ["--fp16-no-flatten-grads", "--fp16-init-scale", "4"]
+    train_on(out, bert, tmp_path / "model", precision, *options_of_cpus)
     state = training.parameters(tmp_path / "model")
     assert all(bool(tensor.isfinite().all()) for tensor in state.values())
+
+
+def test_a_fairseq_that_knows_nothing_of_this_project_trains_a_roberta(
+    roberta: Path, tmp_path: Path
+) -> None:
+    """In a process of its own: no user-dir, no patches, torch's own refusal of pickles."""
+    write(tmp_path / "train.tsv", examples(60, pairs=True))
+    out = tmp_path / "out"
+    assert prepare(roberta, out, f"--train={tmp_path / 'train.tsv'}", "--hold-out", 10) == 0
+    command = [
+        *(sys.executable, "-m", "fairseq_cli.train", str(out / "bin")),
+        *("--task", "sentence_prediction", "--criterion", "sentence_prediction"),
+        *("--num-classes", "2", "--restore-file", str(roberta / "model.pt")),
+        *shlex.split((roberta / "options.txt").read_text("utf-8")),
+        *("--optimizer", "adam", "--lr", "1e-3", "--batch-size", "8", "--cpu", "--num-workers"),
+        *(
+            "0",
+            "--max-update",
+            "2",
+            "--save-dir",
+            str(tmp_path / "model"),
+            "--no-epoch-checkpoints",
+        ),
+    ]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert f"Loaded checkpoint {roberta / 'model.pt'}" in run.stderr + run.stdout
+    assert (tmp_path / "model/checkpoint_last.pt").exists()
