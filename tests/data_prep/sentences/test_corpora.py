@@ -49,7 +49,8 @@ def test_reviews(bert: Path, tmp_path: Path) -> None:
     for label, (text,) in rows(out, "train"):
         number = int(text.split()[2].strip(","))
         assert label == ("positive" if number % 5 == 0 else "negative") and number % 5 in (0, 1, 4)
-    again = tmp_path / "scores"
+    assert prepare(bert, out, "--archive", archive, "--scores", corpus="reviews") == 1
+    again = tmp_path / "scores"  # for other data are there
     assert prepare(bert, again, "--archive", archive, "--scores", corpus="reviews") == 0
     assert report(again)["raw"]["kept"]["test1"] == 200
     scores = (again / "bin/label/test1.label").read_text().split("\n")
