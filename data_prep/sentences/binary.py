@@ -127,8 +127,8 @@ def _builders(
     prefixes: Sequence[Path], dictionary: PreparedEncoder | int
 ) -> Iterator[Sequence[Any]]:
     """Open fairseq's writers of PREFIX.bin and, at the end, PREFIX.idx."""
-    is_size = isinstance(dictionary, int)  # <mask> is not in the file of an encoder's
-    words = dictionary if is_size else int(dictionary.facts["symbols"]) - 1
+    # <mask> is not in the file of an encoder's dictionary.
+    words = dictionary if isinstance(dictionary, int) else int(dictionary.facts["symbols"]) - 1
     indexed_dataset = _writers()
     made = [
         indexed_dataset.make_builder(f"{prefix}.bin", impl="mmap", vocab_size=words)

@@ -108,11 +108,12 @@ class SentencePipeline:
 
     @property
     def _origin(self) -> str:
-        """The corpus, and the user's file to train on, if it is made of such."""
+        """The corpus, whether as scores, and the user's file to train on, if it is made of such."""
+        name = f"{self.name} as scores" if self.corpus.task.is_regression else self.name
         train = self.corpus.inputs().get("train")
         if train is None or train.resolve().is_relative_to(self.out.resolve()):
-            return self.name
-        return f"{self.name} {os.fsencode(train.resolve()).decode('utf-8', 'backslashreplace')}"
+            return name
+        return f"{name} {os.fsencode(train.resolve()).decode('utf-8', 'backslashreplace')}"
 
     def _stage(
         self,

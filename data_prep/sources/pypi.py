@@ -54,11 +54,29 @@ def located(url: str, name: str) -> str:
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise NotInIndex(f"the package index, {shown(page)}: {reason}") from error
-    for link in _Links(html).found:
-        found = urljoin(page, urldefrag(link).url)
-        if unquote(urlsplit(found).path.rpartition("/")[2]) == name:
-            return _with_account_of(page, found)
+    if found := linked(html, page, name):
+        return _with_account_of(page, found)
     raise NotInIndex(f"the package index has no {name} of {package}")
+
+
+def linked(html: str, page: str, name: str) -> str | None:
+    """Return the URL of the file called ``name`` to which a page of the index links, or None.
+
+    Raises NotInIndex if the page cannot be read.
+    """
+    try:
+        links = _Links(html).found
+    except (AssertionError, ValueError) as error:  # of odd declarations
+        raise NotInIndex(f"the package index, {shown(page)}: is no page of links") from error
+    for link in links:
+        try:
+            parts = urlsplit(urljoin(page, urldefrag(link).url))
+        except ValueError:  # no URL: http://[
+            continue
+        is_it = unquote(parts.path.rpartition("/")[2]) == name
+        if is_it and parts.scheme in ("http", "https"):
+            return parts.geturl()
+    return None
 
 
 def request(url: str) -> Request:

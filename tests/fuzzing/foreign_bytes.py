@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tests.fuzzing.data_prep_readers import DATA_PREP
 from tests.fuzzing.recipe_readers import RECIPES
+from tests.fuzzing.sentence_readers import SENTENCES
 
-READERS = DATA_PREP | RECIPES
+READERS = DATA_PREP | SENTENCES | RECIPES
 
 
 def try_input(reader: str, content: bytes, scratch: Path) -> None:

@@ -7,6 +7,8 @@ import json
 import shlex
 import subprocess
 import sys
+from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from fairseq_cli import train
 
 from data_prep.encoders.pieces import cutter
 from data_prep.sentences.raw import raw_rows
+from fairseq_adv.trainer.vocabulary import OtherDictionary, compare
 from tests.data_prep.sentences.made import examples, prepare, report, write
 from tests.support import training
 
@@ -242,7 +245,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str], str]] = {
     ),
     "no label among some": ({"test": [["positive", "b"], ["", "b"]]}, [], "line 2 has no label"),
     "one class": (
-        dict.fromkeys(("train", "valid", "test"), [["a", "b"]]),
+        {key: [["a", "b"]] for key in ("train", "valid", "test")},
         [],
         "all examples have one label",
     ),
@@ -269,7 +272,7 @@ def test_bad_input_is_a_message_and_nothing_half_written(
     changes, arguments, expected = WRONG[case]
     tables = {"train": examples(20), "valid": examples(20)[:6], "test": examples(20)[:6]}
     if "--scores" in arguments and changes:
-        tables = dict.fromkeys(tables, [["1", "a text"]])
+        tables = {key: [["1", "a text"]] for key in tables}
     given = [
         f"--{split}={write(tmp_path / f'{split}.tsv', rows)}"
         for split, rows in (tables | changes).items()
@@ -320,3 +323,54 @@ def test_the_report_is_whole(bert: Path, tmp_path: Path) -> None:
     labels = [label for label, _ in raw_rows(tmp_path / "out/raw/test.tsv")]
     share = max(labels.count("positive"), labels.count("negative")) / len(labels)
     assert facts["majority_share"]["test"] == pytest.approx(share, abs=1e-6)
+
+
+def test_data_of_another_encoder_are_refused(bert: Path, roberta: Path, tmp_path: Path) -> None:
+    """The checkpoint tells its dictionary, where fairseq_adv looks for it."""
+    state = training.torch.load(bert / "model.pt", weights_only=True)["task_state"]
+    for encoder, fits in ((bert, True), (roberta, False)):
+        words = Dictionary.load(str(encoder / "dict.txt"))
+        words.add_symbol("<mask>")  # as the task does
+        task = Namespace(source_dictionary=words, target_dictionary=words, cfg=Namespace())
+        with nullcontext() if fits else pytest.raises(OtherDictionary, match="another source"):
+            compare(state, task)
+
+
+@pytest.mark.parametrize("precision", ["--bf16", "--fp16"])
+def test_half_precision_trains(bert: Path, tmp_path: Path, precision: str) -> None:
+    """Smoke."""
+    write(tmp_path / "train.tsv", examples(60, pairs=True))
+    out = tmp_path / "out"
+    assert prepare(bert, out, f"--train={tmp_path / 'train.tsv'}", "--hold-out", 10) == 0
+    options_of_cpus = ["--fp16-no-flatten-grads", "--fp16-init-scale", "4"]
+    train_on(out, bert, tmp_path / "model", precision, *options_of_cpus)
+    state = training.parameters(tmp_path / "model")
+    assert all(bool(tensor.isfinite().all()) for tensor in state.values())
+
+
+def test_a_fairseq_that_knows_nothing_of_this_project_trains_a_roberta(
+    roberta: Path, tmp_path: Path
+) -> None:
+    """In a process of its own: no user-dir, no patches, torch's own refusal of pickles."""
+    write(tmp_path / "train.tsv", examples(60, pairs=True))
+    out = tmp_path / "out"
+    assert prepare(roberta, out, f"--train={tmp_path / 'train.tsv'}", "--hold-out", 10) == 0
+    command = [
+        *(sys.executable, "-m", "fairseq_cli.train", str(out / "bin")),
+        *("--task", "sentence_prediction", "--criterion", "sentence_prediction"),
+        *("--num-classes", "2", "--restore-file", str(roberta / "model.pt")),
+        *shlex.split((roberta / "options.txt").read_text("utf-8")),
+        *("--optimizer", "adam", "--lr", "1e-3", "--batch-size", "8", "--cpu", "--num-workers"),
+        *(
+            "0",
+            "--max-update",
+            "2",
+            "--save-dir",
+            str(tmp_path / "model"),
+            "--no-epoch-checkpoints",
+        ),
+    ]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert f"Loaded checkpoint {roberta / 'model.pt'}" in run.stderr + run.stdout
+    assert (tmp_path / "model/checkpoint_last.pt").exists()
