@@ -95,5 +95,6 @@ def fetch(requirement: str, directory: Path) -> None:
 if __name__ == "__main__":
     try:
         fetch(Path(sys.argv[1]).read_text(encoding="utf-8"), Path(sys.argv[2]))
-    except (OSError, HTTPException, ValueError, configparser.Error) as error:
+    except (OSError, HTTPException, ValueError, AssertionError, configparser.Error) as error:
+        # (an AssertionError is of odd declarations in a page)
         sys.exit(str(error))
