@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -84,6 +85,20 @@ def toy_scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     sizes = {"train": 120, "valid": 20, "test": 100}
     return training.make_sentences(tmp_path_factory.mktemp("scores"), sizes, numbers=True)
+
+
+@pytest.fixture(params=["translation", "sentences"])
+def kind(request: pytest.FixtureRequest) -> Any:
+    """A kind of task: `training.KINDS`."""
+    from tests.support import training
+
+    return training.KINDS[request.param]
+
+
+@pytest.fixture
+def data(kind: Any, request: pytest.FixtureRequest) -> Path:
+    """Binarised toy data of that kind."""
+    return Path(request.getfixturevalue(kind.fixture))
 
 
 @pytest.fixture(scope="session")

@@ -163,7 +163,7 @@ FP16 = ["--fp16", "--fp16-no-flatten-grads"]
 
 
 def trained(row: Row, data: Path, folder: Path, *options: str) -> list[Tensor]:
-    """All parameters after five updates in fairseq's trainer."""
+    """All trained parameters after five updates in fairseq's trainer."""
     common = [f"--{name.replace('_', '-')}={value}" for name, value in row.options.items()]
     common += [*row.training, "--max-update", "5", "--clip-norm", "1"]
     # The same masks are drawn in all precisions; where two passes differ by these alone, they have
@@ -188,11 +188,11 @@ def assert_near(
 
 
 @every_method
-def test_it_learns_as_in_float32(row: Row, toy_data: Path, tmp_path: Path) -> None:
-    start = trained(row, toy_data, tmp_path / "start", "--lr", "0")
-    expected = trained(row, toy_data, tmp_path / "fp32")
+def test_it_learns_as_in_float32(row: Row, kind: Any, data: Path, tmp_path: Path) -> None:
+    start = trained(row, data, tmp_path / "start", *kind.options, "--lr", "0")
+    expected = trained(row, data, tmp_path / "fp32", *kind.options)
     for options in (["--bf16"], FP16, ["--amp"]):
-        found = trained(row, toy_data, tmp_path / options[0], *options)
+        found = trained(row, data, tmp_path / options[0], *options, *kind.options)
         assert_near(found, expected, start)
 
 

@@ -9,6 +9,7 @@ import logging
 import random
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,25 @@ def translations(data: Path, checkpoint: Path, *more: str) -> dict[int, str]:
     lines = [line.split("\t") for line in output.getvalue().splitlines() if line[:2] == "H-"]
     assert len({name for name, *_ in lines}) == len(lines)
     return {int(name[2:]): text for name, _, text in lines}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of task: what its data is called in conftest.py, and its options.
+
+    :param task: the name of its class, for what it keeps in checkpoints.
+    :param clean_loss: what that is called in the log.
+    """
+
+    fixture: str
+    options: tuple[str, ...]
+    task: str
+    clean_loss: str
+
+
+KINDS = {
+    "translation": Kind("toy_data", (), "AdversarialTranslationTask", "nll_loss"),
+    "sentences": Kind(
+        "toy_sentences", tuple(SENTENCES), "AdversarialSentencePredictionTask", "clean_loss"
+    ),
+}

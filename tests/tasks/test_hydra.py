@@ -67,6 +67,39 @@ def test_it_trains_as_fairseq_train_does(toy_data: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_a_classifier_trains_as_by_fairseq_train(toy_sentences: Path, tmp_path: Path) -> None:
+    """The options of the plain criterion are the task's."""
+    config = yaml.safe_load((CONFIG / "salt.yaml").read_text(encoding="utf-8"))
+    del config["task"]["label_smoothing"], config["criterion"]["perturb"]
+    config["task"] |= {
+        **{"_name": "adversarial_sentence_prediction", "num_classes": 2, "init_token": 0},
+        **{"max_positions": 30, "report_mcc": True},
+    }
+    config["model"] = {"_name": "roberta", "dropout": 0.1, "max_positions": 30}
+    sizes = {"layers": 1, "embed_dim": 16, "ffn_embed_dim": 16, "attention_heads": 2}
+    config["model"] |= {f"encoder_{name}": size for name, size in sizes.items()}
+    (tmp_path / "salt.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    small = [override for override in SMALL if "model" not in override]
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "fairseq_cli.hydra_train", "--config-dir", str(tmp_path)),
+            *("--config-name", "salt", f"task.data={toy_sentences}", *small),
+            f"checkpoint.save_dir={tmp_path / 'hydra'}",
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    preset = words(ROOT / "recipes" / "presets" / "salt.txt")
+    sides = preset.index("--perturb")
+    options = [*training.SENTENCES, "--report-mcc", *preset[:sides], *preset[sides + 2 :]]
+    training.run_training(toy_sentences, tmp_path / "cli", *options, *THE_SAME)
+    assert same_parameters(tmp_path / "hydra", tmp_path / "cli")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_every_method_has_a_configuration(row: Row, toy_data: Path, tmp_path: Path) -> None:
     config = yaml.safe_load((CONFIG / "salt.yaml").read_text(encoding="utf-8"))

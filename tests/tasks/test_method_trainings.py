@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from fairseq.optim.adam import FairseqAdam
 
 from tests.methods.method_table import ROWS, Row, every_method
 from tests.support import training
+from tests.support.training import Kind
 from tests.support.updates import options_of
 
 ACCUMULATED = ("--update-freq", "2", "--max-tokens", "40", "--max-update", "9")
@@ -20,40 +20,6 @@ ACCUMULATED = ("--update-freq", "2", "--max-tokens", "40", "--max-update", "9")
 
 class Killed(BaseException):
     """What nothing catches, as a SIGKILL."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of task: what its data is called in conftest.py, and its options.
-
-    :param task: the name of its class, for what it keeps in checkpoints.
-    """
-
-    fixture: str
-    options: tuple[str, ...]
-    task: str
-    clean_loss: str
-
-
-KINDS = {
-    "translation": Kind("toy_data", (), "AdversarialTranslationTask", "nll_loss"),
-    "sentences": Kind(
-        "toy_sentences",
-        tuple(training.SENTENCES),
-        "AdversarialSentencePredictionTask",
-        "clean_loss",
-    ),
-}
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    return KINDS[request.param]
-
-
-@pytest.fixture
-def data(kind: Kind, request: pytest.FixtureRequest) -> Path:
-    return Path(request.getfixturevalue(kind.fixture))
 
 
 @every_method

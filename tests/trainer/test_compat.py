@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from fairseq.trainer import Trainer
 
 from fairseq_adv.trainer.game_trainer import GameTrainer
 from tests.methods.method_table import ROWS
-from tests.support import processes, tiny, training, updates
+from tests.support import processes, sentences, tiny, training, updates
 
 
 @pytest.mark.parametrize("max_sentences", [None, 1, 7, 8, 64, 100, 1000])
@@ -120,6 +121,35 @@ def test_an_average_is_of_all_layers() -> None:
     expected = model(**sample["net_input"])[0]
     torch.testing.assert_close(average.get_model().eval()(**sample["net_input"])[0], expected)
     assert average.get_model().state_dict().keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        sentences.bert,
+        sentences.roberta,
+        partial(sentences.roberta, encoder_normalize_before=True, layernorm_embedding=False),
+    ],
+    ids=["bert", "roberta", "pre-norm"],
+)
+def test_an_average_of_a_classifier_is_one(build: Any) -> None:
+    """Heads, pooler and all layers are in it, once; at rest it predicts what the model does."""
+    model, sample = build(), sentences.batch()
+    average = EMA(model, AVERAGE)
+    before = {name: p.clone() for name, p in model.state_dict().items()}
+    average.step(model)
+    average.restore(average.get_model().state_dict())
+    head = {"features_only": True, "classification_head_name": sentences.HEAD}
+    models = (model, average.get_model())
+    ours, theirs = (each.eval()(**sample["net_input"], **head)[0] for each in models)
+    torch.testing.assert_close(theirs, ours)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1.0
+    average.step(model)
+    for name, parameter in average.get_model().state_dict().items():
+        if not name.endswith("version"):
+            torch.testing.assert_close(parameter, before[name] + 0.5)
 
 
 @pytest.mark.parametrize("in_float32", [False, True])

@@ -16,7 +16,7 @@ from fairseq_adv.core.comparison.predictions import Predictions
 from fairseq_adv.core.comparison.softmax import Divergence
 from fairseq_adv.core.players.rule import State
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.games.translation import TranslationGame
+from fairseq_adv.games.game import FairseqGame
 from fairseq_adv.tasks.adversarial_training import AdversarialTraining
 from tests.methods.method_table import ROWS, Row
 from tests.support import processes, tiny, training
@@ -49,15 +49,15 @@ class Faulty:
 
     def batch(self) -> None:
         """The model's output for one word is infinite."""
-        original = TranslationGame._pass
+        original = FairseqGame._pass
 
-        def spoilt(game: TranslationGame, *given: Any) -> Predictions:
-            found = original(game, *given)
+        def spoilt(game: FairseqGame, *given: Any, **named: Any) -> Predictions:
+            found = original(game, *given, **named)
             vectors, *projection = found.parts
             vectors = torch.cat([vectors[:1] / 0, vectors[1:]])
             return type(found)(vectors, *projection) if self.now else found
 
-        self.monkeypatch.setattr(TranslationGame, "_pass", spoilt)
+        self.monkeypatch.setattr(FairseqGame, "_pass", spoilt)
 
     def divergence(self) -> None:
         """Its value, and with an infinite weight its gradient."""
@@ -151,6 +151,30 @@ def test_an_update_without_a_finite_gradient_is_skipped(
     assert what.startswith("losses are finite") == (fault == "gradient")
     assert ", ".join(map(str, sorted(faulty.batches[2]))) in what
     assert [line.get("skipped") for line in training.log_of(caplog.records)][-1] == "1"
+
+
+@pytest.mark.parametrize("fault", ["batch", "gradient"])
+@pytest.mark.parametrize("scores", [False, True])
+def test_about_sentences_too(
+    fault: str,
+    scores: bool,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    data = request.getfixturevalue("toy_scores" if scores else "toy_sentences")
+    faulty = Faulty(monkeypatch, lambda number: number == 2)
+    getattr(faulty, fault)()
+    watch = Watch(monkeypatch)
+    options = [*training.SENTENCES, *OPTIONS, *(["--regression-target"] if scores else [])]
+    options += ["--num-classes", "1"] if scores else []
+    training.run_training(data, tmp_path, *options)
+    assert watch.skipped == [3]
+    assert all(p.isfinite().all() for p in training.parameters(tmp_path).values())
+    lines = [r.getMessage() for r in caplog.records if r.name == "fairseq_adv.trainer.nonfinite"]
+    assert ("clean_loss is" in lines[-1]) == (fault == "batch")
+    assert ", ".join(map(str, sorted(faulty.batches[2]))) in lines[-1]
 
 
 def test_too_many_in_a_row_end_the_training_with_a_checkpoint(
