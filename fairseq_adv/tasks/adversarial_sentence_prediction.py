@@ -38,6 +38,17 @@ class AdversarialSentencePredictionTask(AdversarialTraining, SentencePredictionT
         """See `AdversarialTraining`."""
         return SentencePredictionCriterion(self.cfg, self)
 
+    def build_criterion(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        """fairseq's; MCC and F1 take labels for numbers there: named classes get theirs."""
+        criterion = super().build_criterion(cfg, *args, **kwargs)
+        plain = getattr(criterion, "plain", criterion)
+        classes = [] if self.cfg.regression_target else _classes(self.label_dictionary)
+        if hasattr(plain, "label_dict") and not all(map(_is_number, classes)):
+            plain.label_dict = Dictionary()
+            for number in range(len(classes)):
+                plain.label_dict.add_symbol(str(number))
+        return criterion
+
     @classmethod
     def setup_task(cls, cfg: Any, **kwargs: Any) -> Any:
         """fairseq's, after a look at the labels.
@@ -85,6 +96,10 @@ def _classes(labels: Dictionary) -> list[str]:
     return [word for word in words if word != "<mask>" and not word.startswith("madeupword")]
 
 
+def _is_number(label: str) -> bool:
+    return label.lstrip("-").isdecimal()
+
+
 def _listed(classes: list[str]) -> str:
     return ", ".join(classes[:10])
 
@@ -94,10 +109,6 @@ def _refuse_report(option: str, classes: list[str] | None) -> None:
     if classes is None:
         why = (
             "it is of classes, and --regression-target has none: use --report-pearson-and-spearman"
-        )
-    elif not all(name.lstrip("-").isdecimal() for name in classes):
-        why = (
-            f"fairseq takes labels for numbers there, and they are {_listed(classes)}: leave it out"
         )
     elif option == "--report-acc-and-f1" and len(classes) > 2:
         why = f"it is of two classes, and there are {len(classes)}: leave it out"
