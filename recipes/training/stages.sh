@@ -133,10 +133,10 @@ begin_training() {
 train_shared() {
   local updates=$1 stamp=$data/bin/stage.json digest=
   shift
-  local settings=("$@" ${options[@]+"${options[@]}"})
+  local all=("$@" ${options[@]+"${options[@]}"})
   [[ ! -e $stamp ]] || digest=$(sha256sum <"$stamp")
-  train_in "$out" train "$updates" "$(printf '%s\n' "$digest" "${settings[@]}")" \
-    "${launch[@]}" "${settings[0]}" "${shared[@]}" "${settings[@]:1}"
+  train_in "$out" train "$updates" "$(printf '%s\n' "$digest" "${all[@]}")" \
+    "${launch[@]}" "${all[0]}" "${shared[@]}" "${all[@]:1}"
 }
 
 # Sets $made_of and $labels to this method's model and, before it, the baseline's.
