@@ -12,11 +12,11 @@ from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
 from omegaconf import II
-from torch import Tensor
 
 from fairseq_adv.criterions.unsupported import refuse_sharding
 from fairseq_adv.games.sentence_prediction import SentenceGame
 from fairseq_adv.tasks.adversarial_training import AdversarialTraining
+from fairseq_adv.trainer import vocabulary
 
 
 @dataclass
@@ -37,19 +37,17 @@ class AdversarialSentencePredictionTask(AdversarialTraining, SentencePredictionT
 
     def plain_criterion(self) -> SentencePredictionCriterion:
         """See `AdversarialTraining`."""
-        return self._numbering(SentencePredictionCriterion(self.cfg, self))
+        return SentencePredictionCriterion(self.cfg, self)
 
     def build_criterion(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
-        """See `AdversarialTraining`."""
+        """fairseq's; MCC and F1 take labels for numbers there: named classes get theirs."""
         criterion = super().build_criterion(cfg, *args, **kwargs)
-        is_plain = isinstance(criterion, SentencePredictionCriterion)
-        return self._numbering(criterion) if is_plain else criterion
-
-    def _numbering(self, criterion: SentencePredictionCriterion) -> SentencePredictionCriterion:
-        """Let classes with names be reported as their numbers: fairseq takes names for numbers."""
+        plain = getattr(criterion, "plain", criterion)
         classes = [] if self.cfg.regression_target else _classes(self.label_dictionary)
-        if not all(name.lstrip("-").isdecimal() for name in classes):
-            criterion.label_dict = _Numbers(self.label_dictionary.nspecial)
+        if hasattr(plain, "label_dict") and not all(map(_is_number, classes)):
+            plain.label_dict = Dictionary()
+            for number in range(len(classes)):
+                plain.label_dict.add_symbol(str(number))
         return criterion
 
     @classmethod
@@ -84,6 +82,13 @@ class AdversarialSentencePredictionTask(AdversarialTraining, SentencePredictionT
                 _refuse_report(f"--{option.replace('_', '-')}", classes)
         return task
 
+    def state_dict(self) -> dict[str, Any]:
+        """See `AdversarialTraining`; here also what the classes are called, in their order."""
+        state = super().state_dict()
+        if self.cfg.regression_target:
+            return state
+        return state | {vocabulary.CLASSES: _classes(self.label_dictionary)}
+
     @staticmethod
     def logging_outputs_can_be_summed(criterion: Any) -> bool:
         """fairseq's, but for what is measured of all predictions at once: workers list theirs."""
@@ -93,24 +98,14 @@ class AdversarialSentencePredictionTask(AdversarialTraining, SentencePredictionT
         return bool(criterion.logging_outputs_can_be_summed())
 
 
-@dataclass
-class _Numbers:
-    """What a dictionary of labels is to fairseq's reports: its words are the numbers of classes.
-
-    :param nspecial: of its symbols come before the first class.
-    """
-
-    nspecial: int
-
-    def string(self, symbols: Tensor) -> str:
-        """Classes, separated by spaces."""
-        return " ".join(str(symbol - self.nspecial) for symbol in symbols.tolist())
-
-
 def _classes(labels: Dictionary) -> list[str]:
     """The labels of a dictionary: what fairseq adds to it is none."""
     words = labels.symbols[labels.nspecial :]
     return [word for word in words if word != "<mask>" and not word.startswith("madeupword")]
+
+
+def _is_number(label: str) -> bool:
+    return label.lstrip("-").isdecimal()
 
 
 def _listed(classes: list[str]) -> str:

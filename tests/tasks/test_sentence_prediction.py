@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,26 @@ def test_labels_that_have_no_output_are_named(tmp_path: Path) -> None:
         training.run_training(tmp_path, tmp_path / "run", *SENTENCES)
 
 
+@pytest.mark.parametrize("criterion", ["salt", "sentence_prediction"])
+def test_classes_may_have_names(
+    criterion: str, toy_sentences: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """MCC and F1 are those of the same classes called by their numbers, which fairseq wants."""
+    caplog.set_level(logging.INFO)
+    found = []
+    for names in (("0", "1"), ("bad", "good")):
+        data = tmp_path / names[0] / "data"
+        shutil.copytree(toy_sentences, data)
+        text = "".join(f"{name} 1\n" for name in names)
+        (data / "label" / "dict.txt").write_text(text, "utf-8")
+        caplog.clear()
+        options = [*SENTENCES, *REPORTS["toy_sentences"]]
+        training.run_training(data, data.parent / "run", *options, criterion=criterion)
+        (line,) = training.log_of(caplog.records, "valid")
+        found.append({key: line[f"valid_{key}"] for key in MEASURED["toy_sentences"]})
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
     ("task", "options"),
     [
@@ -161,31 +182,3 @@ def test_a_single_sentence_has_no_correlation(toy_scores: Path, tmp_path: Path) 
     options = [*options_of("toy_scores"), "--batch-size-valid", "1"]
     training.run_training(toy_scores, tmp_path, *options)
     assert training.state(tmp_path)["optimizer_history"][-1]["num_updates"] == 4
-
-
-@pytest.mark.parametrize("criterion", ["salt", "sentence_prediction"])
-def test_classes_may_have_names(
-    criterion: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Reports are of their numbers: those of data whose classes are called so."""
-    caplog.set_level(logging.INFO)
-    data = training.make_sentences(tmp_path, {"train": 40, "valid": 20})
-    labels = data / "label" / "dict.txt"
-    numbered, valid = labels.read_text(encoding="utf-8"), []
-    names = {"0": "bad", "1": "good"}
-    lines = [line.split(" ") for line in numbered.splitlines()]
-    in_order = [line[0] for line in lines if line[0] in names] == ["0", "1"]
-    for text in (
-        numbered,
-        "\n".join(f"{names.get(word, word)} {count}" for word, count in lines) + "\n",
-    ):
-        caplog.clear()
-        labels.write_text(text, encoding="utf-8")
-        options = [*SENTENCES, "--report-mcc", "--report-acc-and-f1", "--lr", "2e-2"]
-        save_dir = tmp_path / str(len(valid))
-        training.run_training(data, save_dir, *options, "--max-update", "30", criterion=criterion)
-        valid.append({k: v for k, v in training.log_of(caplog.records, "valid")[-1].items()})
-    for key in ("valid_mcc", "valid_accuracy", "valid_loss"):
-        assert valid[0][key] == valid[1][key]
-    if in_order:
-        assert valid[0]["valid_f1"] == valid[1]["valid_f1"]
