@@ -12,7 +12,7 @@ import torch
 from fairseq_adv.core.sites import Add, Edit, Keep, Replace
 from fairseq_adv.games.sites import SITES, UnsupportedModel
 from fairseq_adv.games.sites.embeddings import Embeddings
-from tests.support import tiny
+from tests.support import sentences, tiny
 
 MODELS = [tiny.transformer, tiny.shared_transformer, tiny.lstm, tiny.convolutional]
 
@@ -139,3 +139,34 @@ def test_a_model_that_looks_nothing_up_is_refused() -> None:
     model.encoder.forward = lambda *_: None
     with pytest.raises(UnsupportedModel, match="encoder"):
         words_of(model, sample, "source")
+
+
+@pytest.mark.parametrize("build", [sentences.roberta, sentences.bert])
+def test_delta_to_another_words_embedding_is_that_word_to_a_classifier(build: Any) -> None:
+    """Before positions, segments and the layer norm; of the first word and of one of the second."""
+    model, sample = build().eval(), sentences.batch(((8, 0), (5, 0)))
+    head = {"features_only": True, "classification_head_name": sentences.HEAD}
+    tokens = sample["net_input"]["src_tokens"]
+    other = tokens.clone()
+    other[0, 1], other[0, 6] = 9, 8
+    embed = model.encoder.sentence_encoder.embed_tokens
+    with edited(model, sample, {"source": Add(embed(other) - embed(tokens))}):
+        perturbed = model(**sample["net_input"], **head)[0]
+    expected = model(src_tokens=other, **head)[0]
+    torch.testing.assert_close(perturbed, expected)
+    assert not torch.allclose(expected, model(src_tokens=tokens, **head)[0])
+
+
+def test_what_marks_a_sentence_is_spared() -> None:
+    """The source's end and the decoder's begin; of a pair what stands around and between it."""
+    sample = tiny.batch(((4, 3), (2, 2)))
+    model, pair = tiny.transformer(), sentences.batch(((8, 0), (3, 0)))
+    for found, expected in (
+        (SITES["source"](model, sample), [[0, 0, 0, 1], [0, 0, 0, 1]]),  # padded on the left
+        (SITES["target"](model, sample), [[1, 0, 0], [1, 0, 0]]),
+        (
+            SITES["source"](sentences.bert(), pair),
+            [[1, 0, 0, 0, 1, 0, 0, 1], [1, 0, 1, 0, 0, 0, 0, 0]],
+        ),
+    ):
+        assert found.spared.squeeze(-1).int().tolist() == expected

@@ -86,6 +86,22 @@ def test_on_sentences_the_gradient_is_the_derivative(
     check_derivative(match, match.batch(((7, 0), (3, 0), (2, 0))), monkeypatch)
 
 
+@every_method
+@pytest.mark.parametrize("option", ["bert", "two scores"])
+def test_what_fairseq_counts_is_counted(row: Row, option: str) -> None:
+    """Sentences or, where each has several, scores: for the gradient and in the log."""
+    match = Match(row, CLASSIFIERS[option])
+    sample = match.batch()
+    _, expected, theirs = match.family.stock()(match.model, sample)
+    _, size, log = match.criterion.play(
+        match.model, sample, 0, tiny.accumulate, reference_model=match.reference
+    )
+    assert size == log["sample_size"] == expected * (2 if row.criterion == "rdrop" else 1)
+    for name in ("ntokens", "nsentences"):
+        assert log[name] == theirs[name]
+    assert log["clean_loss_of"] == expected
+
+
 class Passes:
     """Which layers each pass of a model ran through."""
 

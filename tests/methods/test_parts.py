@@ -20,7 +20,7 @@ from tests.methods.method_table import (  # noqa: F401  (a fixture)
     every_method,
     noise_by_position,
 )
-from tests.support import tiny
+from tests.support import sentences, tiny
 from tests.support.gradients import distance, gradients
 
 LENGTHS = ((9, 4), (7, 8), (5, 5), (4, 2), (2, 6))
@@ -63,6 +63,21 @@ def test_parts_have_about_as_many_words_each() -> None:
     sizes = [sum(map(len, words(part["target"]))) for part in parts]
     assert max(sizes) - min(sizes) <= 20
     assert len(parts[0]["id"]) < len(parts[2]["id"])
+
+
+@pytest.mark.parametrize("outputs", [2, 3])
+def test_parts_of_classified_sentences_have_about_as_many_words_each(outputs: int) -> None:
+    """Class 1 has the number of padding: it is no word, and nothing of a batch is lost to it."""
+    family = sentences.family(outputs)
+    lengths = tuple((20 - i // 2, 0) for i in range(30))
+    sample = family.batch(lengths)
+    parts = family.game(sentences.roberta(outputs=outputs), sample).parts(3)
+    sizes = [sum(map(len, words(part["net_input"]["src_tokens"]))) for part in parts]
+    assert sum(sizes) == sample["ntokens"] and max(sizes) - min(sizes) <= 20
+    assert len(parts[0]["id"]) < len(parts[2]["id"])
+    assert torch.equal(torch.cat([part["target"] for part in parts]), sample["target"])
+    for part in parts:
+        assert part["net_input"]["src_tokens"].size(1) == max(part["net_input"]["src_lengths"])
 
 
 def test_what_is_not_of_sentences_is_in_every_part() -> None:
