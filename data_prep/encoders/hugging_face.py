@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, Protocol, Self
-
-import torch
-from safetensors import safe_open
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from data_prep.encoders.homes import WEIGHTS
 from data_prep.support.errors import DataPrepError
+
+if TYPE_CHECKING:  # torch takes seconds to import: whoever reads weights does so late
+    from torch import Tensor
 
 INDEX = f"{WEIGHTS}.index.json"
 _EPSILON = {"bert": 1e-12, "roberta": 1e-5}  # of layer norms, as the architectures have it
@@ -110,7 +109,7 @@ class Weights(Protocol):
     def rows(self, name: str) -> int:
         """Return the first size of a tensor; raises DataPrepError if it is not there."""
 
-    def get(self, name: str, shape: tuple[int, ...]) -> Tensor:
+    def get(self, name: str, shape: tuple[int, ...]) -> "Tensor":
         """Return a tensor in float32; raises DataPrepError if it is not there, or of that shape."""
 
 
@@ -129,7 +128,7 @@ class _Safetensors:
     def rows(self, name: str) -> int:
         return (*self._shape(name), 0)[0]
 
-    def get(self, name: str, shape: tuple[int, ...]) -> Tensor:
+    def get(self, name: str, shape: tuple[int, ...]) -> "Tensor":
         found = self._shape(name)
         if found != shape:
             raise DataPrepError(
@@ -138,7 +137,7 @@ class _Safetensors:
             )
         with damage(self.path):
             tensor: Tensor = self._files[name].get_tensor(name)
-        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+        if not tensor.is_floating_point() or not tensor.isfinite().all():
             raise DataPrepError(f"{self.path}: {name} has entries that are no finite numbers")
         return tensor.float()
 
@@ -175,6 +174,8 @@ def _shards(folder: Path) -> dict[str, Path]:
 @contextmanager
 def open_weights(folder: Path) -> Iterator[Weights]:
     """Open the weights of an encoder. Raises DataPrepError if they are damaged."""
+    from safetensors import safe_open
+
     paths = weight_files(folder)
     with ExitStack() as stack:
         files = {}

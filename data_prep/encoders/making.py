@@ -8,12 +8,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from data_prep.encoders.checkpoint import architecture, options, save
 from data_prep.encoders.homes import HOMES, WEIGHTS, Home
 from data_prep.encoders.hugging_face import Config, open_weights, weight_files
 from data_prep.encoders.prepared import FACTS, FILES
 from data_prep.encoders.vocabulary import read_vocabulary, vocabulary_files
-from data_prep.encoders.weights import converted, random_weights
 from data_prep.sources.archives import extract
 from data_prep.sources.release import at_hand
 from data_prep.stages import run_stage, say, sha256_of
@@ -141,6 +139,10 @@ def make_encoder(
 
 
 def _build(folder: Path, directory: Path, layers: int | None, seed: int | None) -> dict[str, Any]:
+    # Late: torch takes seconds to import, and what is there already needs none.
+    from data_prep.encoders.checkpoint import architecture, options, save
+    from data_prep.encoders.weights import converted, random_weights
+
     config = Config.read(folder / "config.json")
     if layers is not None:
         if layers > config.layers:

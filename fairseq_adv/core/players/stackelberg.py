@@ -31,11 +31,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.backends import cudnn
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fairseq_adv.core.game import Game
@@ -226,8 +228,23 @@ def l_v_gradient(
 
 @contextmanager
 def _twice_differentiable_kernels() -> Iterator[None]:
-    """Kernels whose backward pass has a derivative: fused attention and cuDNN's LSTM have none."""
+    """Kernels whose backward pass has a derivative: fused attention and cuDNN's LSTM have none.
+
+    That of a layer norm is not finite in float16 where all of a row is equal, as padding is: it has
+    the cube of 1 / sqrt(variance + epsilon), 3e7. There it is computed in float32.
+    """
+    layer_norm = functional.layer_norm
+
+    def widened(
+        x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+    ) -> Tensor:
+        if x.dtype != torch.float16:
+            return layer_norm(x, shape, weight, bias, eps)
+        weight, bias = (None if p is None else p.float() for p in (weight, bias))
+        return layer_norm(x.float(), shape, weight, bias, eps).to(x.dtype)
+
     with (
+        patch.object(functional, "layer_norm", widened),
         sdpa_kernel(SDPBackend.MATH),
         cudnn.flags(
             enabled=False,
