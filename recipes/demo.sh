@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # The main job, end to end: trains a small translation model against an adversary on a real corpus,
-# LibreOffice's help texts, scores it and exports it. Run it from the root of the repository.
+# LibreOffice's help texts, scores it and exports it. Or fine-tunes a pretrained encoder on film reviews, good
+# and bad ones, and makes a classifier. Run it from the root of the repository.
 #
+#   TASK    translation (default) or sentiment
 #   METHOD  salt (default), adv, vat, freeat, freelb, smart, rdrop or simcut; or transformer, plain
-#           training. Model, data, optimisation and number of updates are the same for all.
-#   CORPUS  de-en (default), fr-en or vi-en, with or without libreoffice-help- before it
-#   OUT     where the results go (default: results/demo; with another corpus or method
-#           results/demo-CORPUS, results/demo-METHOD, results/demo-CORPUS-METHOD)
+#           training (sentiment: plain). Model, data, optimisation and number of updates are the same for all.
+#   CORPUS  of translation: de-en (default), fr-en or vi-en, with or without libreoffice-help- before it
+#   OUT     where the results go (default: results/demo or results/sentiment; with another corpus or
+#           method results/demo-CORPUS, results/demo-METHOD, results/demo-CORPUS-METHOD)
 #   ARCHIVE local package files to read instead of downloading them, separated by spaces; quoted
 #           where there are spaces in their names: "'my files/a.deb' b.deb"
 #   PYTHON  the python of the environment (default: python)
@@ -14,10 +16,71 @@
 # What is finished is reused; an interrupted run continues where it was. All methods share the data.
 set -euo pipefail
 
-# shellcheck source=recipes/training/job.sh
-source "${BASH_SOURCE[0]%/*}/training/job.sh"
+# shellcheck source=recipes/training/stages.sh
+source "${BASH_SOURCE[0]%/*}/training/stages.sh"
 
+task=${TASK:-translation}
+check TASK "$task" 'translation|sentiment' "translation, sentiment"
 method=${METHOD:-salt}
+python=${PYTHON:-python}
+threads=2
+training_began=
+reused= # set when this run found nothing to do: then its time does not count
+
+# begin NAME: what both tasks have in common before their first stage; results go to results/NAME.
+begin() {
+  out=${OUT:-results/$1}
+  [[ $out != -* ]] || out=./$out # not to be taken for an option
+  checkpoints=$out/checkpoints
+  best=$checkpoints/checkpoint_best.pt
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads}
+  [[ -d fairseq_adv && -d recipes ]] || fail "run it from the root of the repository"
+  command -v "$python" >/dev/null || fail "PYTHON=$python: no such command"
+  keep_memory
+  claim "$out"
+  at_end() {
+    if [[ -n $training_began ]]; then
+      echo "training $((SECONDS - training_began))" >>"$out/.seconds"
+    fi
+    if [[ -z $reused ]]; then
+      echo "total $SECONDS" >>"$out/.seconds"
+    fi
+  }
+}
+
+# The seconds that went into "total" or "training", in all calls before this one.
+seconds_before() {
+  touch "$out/.seconds"
+  awk -v what="$1" '$1 == what { sum += $2 } END { print sum + 0 }' "$out/.seconds"
+}
+
+# timed_training WHAT UPDATES SETTINGS COMMAND...: train_in, whose seconds are counted.
+timed_training() {
+  training_began=$SECONDS
+  train_in "$out" "$@"
+  echo "training $((SECONDS - training_began))" >>"$out/.seconds"
+  training_began=
+}
+
+# report_once SUMMARY REPORT: the last stage, by these two modules.
+report_once() {
+  if [[ -e $out/summary.json ]]; then
+    echo "5/5 report: already there, $out/summary.json"
+    reused=yes
+  else
+    echo "5/5 report: sums up in $out/summary.json, draws $out/training.png"
+    run "$python" -m "$1" "$out" --data "$data" --checkpoint "$best" \
+      --seconds-total "$(($(seconds_before total) + SECONDS))" \
+      --seconds-training "$(seconds_before training)"
+  fi
+  run "$python" -m "$2" "$out"
+}
+
+if [[ $task == sentiment ]]; then
+  # shellcheck source=recipes/sentences/demo.sh
+  source "${BASH_SOURCE[0]%/*}/sentences/demo.sh"
+  exit
+fi
 
 # ---- Hyper-parameters ----------------------------------------------------------------------------
 max_words=15          # longer sentences are dropped, in all splits
@@ -25,7 +88,6 @@ train_pairs=10000
 bpe_merges=2000
 max_updates=2000
 save_every=200        # updates: dev BLEU is measured, and an interrupted run continues from here
-threads=2
 
 model=(
   --arch transformer --share-all-embeddings
@@ -63,37 +125,8 @@ name=demo
 [[ $corpus == de-en ]] || name=demo-$corpus
 data=data/$name
 [[ $method == salt ]] || name+=-$method
-out=${OUT:-results/$name}
-[[ $out != -* ]] || out=./$out # not to be taken for an option
-python=${PYTHON:-python}
-log=$out/training.log
-checkpoints=$out/checkpoints
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads}
-
 [[ $corpus =~ ^(de|fr|vi)-en$ ]] || fail "CORPUS=$corpus: allowed is de-en, fr-en, vi-en"
-[[ -d fairseq_adv && -d recipes ]] || fail "run it from the root of the repository"
-command -v "$python" >/dev/null || fail "PYTHON=$python: no such command"
-keep_memory
-claim "$out"
-
-# ---- Time ----------------------------------------------------------------------------------------
-training_began=
-reused= # set when this run found nothing to do: then its time does not count
-
-# The seconds that went into "total" or "training", in all calls before this one.
-seconds_before() {
-  touch "$out/.seconds"
-  awk -v what="$1" '$1 == what { sum += $2 } END { print sum + 0 }' "$out/.seconds"
-}
-
-at_end() {
-  if [[ -n $training_began ]]; then
-    echo "training $((SECONDS - training_began))" >>"$out/.seconds"
-  fi
-  if [[ -z $reused ]]; then
-    echo "total $SECONDS" >>"$out/.seconds"
-  fi
-}
+begin "$name"
 
 # ---- 1. Data -------------------------------------------------------------------------------------
 echo "1/5 data: LibreOffice's help texts, $corpus, as $data"
@@ -122,11 +155,8 @@ training=(
 )
 settings=$(sha256sum <"$data/bin/stage.json" && printf '%s\n' "${training[@]}")
 [[ -e $checkpoints/checkpoint_last.pt ]] || rm -f "$out/.evaluated" # of a training that is gone
-training_began=$SECONDS
-train_in "$out" "2/5 training, $method" "$max_updates" "$settings" \
+timed_training "2/5 training, $method" "$max_updates" "$settings" \
   "$python" -m fairseq_cli.train "${training[@]}"
-echo "training $((SECONDS - training_began))" >>"$out/.seconds"
-training_began=
 
 # ---- 3. Evaluation -------------------------------------------------------------------------------
 evaluation=(
@@ -142,7 +172,6 @@ else
 fi
 
 # ---- 4. Export -----------------------------------------------------------------------------------
-best=$checkpoints/checkpoint_best.pt
 if [[ $out/model/model.json -nt $best ]]; then
   echo "4/5 export: already there, $out/model"
 else
@@ -152,14 +181,4 @@ else
 fi
 
 # ---- 5. Report -----------------------------------------------------------------------------------
-if [[ -e $out/summary.json ]]; then
-  echo "5/5 report: already there, $out/summary.json"
-  reused=yes
-else
-  echo "5/5 report: sums up in $out/summary.json, draws $out/training.png"
-  run "$python" -m recipes.training.summary "$out" --data "$data" \
-    --checkpoint "$checkpoints/checkpoint_best.pt" \
-    --seconds-total "$(($(seconds_before total) + SECONDS))" \
-    --seconds-training "$(seconds_before training)"
-fi
-run "$python" -m recipes.training.report "$out"
+report_once recipes.training.summary recipes.training.report

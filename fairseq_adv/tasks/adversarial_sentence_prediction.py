@@ -17,6 +17,7 @@ from torch import Tensor
 from fairseq_adv.criterions.unsupported import refuse_sharding
 from fairseq_adv.games.sentence_prediction import SentenceGame
 from fairseq_adv.tasks.adversarial_training import AdversarialTraining
+from fairseq_adv.trainer import vocabulary
 
 
 @dataclass
@@ -83,6 +84,13 @@ class AdversarialSentencePredictionTask(AdversarialTraining, SentencePredictionT
             if getattr(cfg, option):
                 _refuse_report(f"--{option.replace('_', '-')}", classes)
         return task
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `AdversarialTraining`; here also what the classes are called, in their order."""
+        state = super().state_dict()
+        if self.cfg.regression_target:
+            return state
+        return state | {vocabulary.CLASSES: _classes(self.label_dictionary)}
 
     @staticmethod
     def logging_outputs_can_be_summed(criterion: Any) -> bool:

@@ -22,6 +22,8 @@ DICTIONARIES = "dictionaries"
 """Name, in a task's state, of the digests by side, `source` and `target`."""
 LANGUAGES = "languages"
 """Name, in a task's state, of source and target language."""
+CLASSES = "classes"
+"""Name, in a task's state, of what the classes of sentences are called, in their order."""
 
 
 class OtherDictionary(CheckpointRefused):

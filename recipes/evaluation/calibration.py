@@ -1,10 +1,10 @@
 """Are a model's probabilities what they say? `python -m recipes.evaluation.calibration`.
 
 The expected calibration error and the reliability diagram of the SALT paper (Figure 2; Appendix C,
-Eqs. 8 to 10), token by token: given the source and the reference up to a token, the model predicts
-that token. Its prediction is the most probable one, the confidence is that one's probability, and
-it is correct if it is the reference's. The end of a sentence is a token like all others; padding is
-none.
+Eqs. 8 to 10). Of a classifier a sample is a sentence, and the prediction the most probable class.
+Of a translation model it is a token: given the source and the reference up to a token, the model
+predicts that token. The end of a sentence is a token like all others; padding is none. The
+confidence is the probability of what is predicted, which is correct if it is the reference's.
 
 The paper has "10 bins of equal size according to their prediction confidence", with bounds. They
 are equally wide here, as in Guo et al. (2017), whom it follows, and as the x axis of its diagrams
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -25,10 +25,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from recipes.models.checkpoint import direction
-from recipes.models.model import Loaded, batches, load, models_parser, named, quiet
+from recipes.models.checkpoint import direction, of_sentences
+from recipes.models.model import Loaded, batches, load, models_parser, named, outputs, quiet
 from recipes.support.errors import RecipeError, run_main
-from recipes.support.files import write_json, written_whole
+from recipes.support.files import data_report, write_json, written_whole
 from recipes.support.plot import GREY, STYLE
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ BINS = 10
 CALIBRATION = "calibration.json"
 DIAGRAM = "calibration.png"
 
-_SUMMED = ("tokens", "confidence", "correct", "cross-entropy", "entropy")
+_SUMMED = ("samples", "confidence", "correct", "cross-entropy", "entropy")
 _ACCURACY, _GAP = "#0072B2", "#D55E00"
 _PER_ROW = 4
 
 
 @dataclass(frozen=True)
 class Bin:
-    """The tokens predicted with a confidence above `low` and up to `high`; the first has 0 too.
+    """The samples predicted with a confidence above `low` and up to `high`; the first has 0 too.
 
     :param confidence: their mean; None if there are none.
     :param accuracy: share of them that was predicted correctly; None if there are none.
@@ -53,23 +53,25 @@ class Bin:
 
     low: float
     high: float
-    tokens: int
+    samples: int
     confidence: float | None
     accuracy: float | None
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How well confidence and accuracy agree, over all tokens of a split.
+    """How well confidence and accuracy agree, over all samples of a split.
 
+    :param unit: what a sample is: `token` or `sentence`.
     :param ece: expected calibration error (Eq. 10), 0 to 1.
-    :param confidence: mean probability of the most probable token.
-    :param accuracy: share of tokens of which that is the right one.
-    :param cross_entropy: bits per token.
-    :param entropy: of the predicted distribution, bits per token.
+    :param confidence: mean probability of the most probable token, or class.
+    :param accuracy: share of samples of which that is the right one.
+    :param cross_entropy: bits per sample.
+    :param entropy: of the predicted distribution, bits per sample.
     """
 
-    tokens: int
+    unit: str
+    samples: int
     ece: float
     confidence: float
     accuracy: float
@@ -78,14 +80,14 @@ class Calibration:
     bins: list[Bin]
 
 
-def token_sums(log_probabilities: "Tensor", reference: "Tensor") -> "Tensor":
-    """Return BINS x 5 sums over the tokens of each bin, in float64.
+def sums_of(log_probabilities: "Tensor", reference: "Tensor") -> "Tensor":
+    """Return BINS x 5 sums over the samples of each bin, in float64.
 
-    They are the number of tokens, their confidence, how many are correct, and, in nats, their
+    They are the number of samples, their confidence, how many are correct, and, in nats, their
     cross-entropy and the entropy of their predictions.
 
-    :param log_probabilities: N tokens x V, in nats.
-    :param reference: N, the right tokens.
+    :param log_probabilities: N samples x V, in nats.
+    :param reference: N, the right tokens, or classes.
     """
     import torch
 
@@ -106,28 +108,29 @@ def token_sums(log_probabilities: "Tensor", reference: "Tensor") -> "Tensor":
     return values.new_zeros(BINS, len(_SUMMED)).index_add_(0, bins, values)
 
 
-def calibration_of(sums: Sequence[Sequence[float]]) -> Calibration:
-    """Return what the sums of `token_sums` over all batches, BINS x 5, amount to."""
+def calibration_of(sums: Sequence[Sequence[float]], unit: str = "token") -> Calibration:
+    """Return what the sums of `sums_of` over all batches, BINS x 5, amount to."""
     totals = dict(zip(_SUMMED, np.sum(sums, axis=0).tolist(), strict=True))
-    tokens = totals["tokens"]
+    samples = totals["samples"]
     bins = [
         Bin(
             low=number / BINS,
             high=(number + 1) / BINS,
-            tokens=round(count),
+            samples=round(count),
             confidence=confidence / count if count else None,
             accuracy=correct / count if count else None,
         )
         for number, (count, confidence, correct, *_) in enumerate(sums)
     ]
     return Calibration(
-        tokens=round(tokens),
+        unit=unit,
+        samples=round(samples),
         # |B_m| / n times Eq. 9, in which |B_m| cancels.
-        ece=sum(abs(correct - confidence) for _, confidence, correct, *_ in sums) / tokens,
-        confidence=totals["confidence"] / tokens,
-        accuracy=totals["correct"] / tokens,
-        cross_entropy=totals["cross-entropy"] / tokens / math.log(2),
-        entropy=totals["entropy"] / tokens / math.log(2),
+        ece=sum(abs(correct - confidence) for _, confidence, correct, *_ in sums) / samples,
+        confidence=totals["confidence"] / samples,
+        accuracy=totals["correct"] / samples,
+        cross_entropy=totals["cross-entropy"] / samples / math.log(2),
+        entropy=totals["entropy"] / samples / math.log(2),
         bins=bins,
     )
 
@@ -139,34 +142,64 @@ def measure(loaded: Loaded, split: str, what: str) -> Calibration:
 
     Raises RecipeError if a sentence is left out, or a probability is not a number.
     """
-    import torch
-
-    padding = loaded.task.target_dictionary.pad()
+    unit = "sentence" if hasattr(loaded.model, "classification_heads") else "token"
+    predicted = _classes if unit == "sentence" else _tokens
     sums = None
     for sample in batches(loaded, split, f"calibration: {what}"):
-        with torch.no_grad():
-            output = loaded.model(**sample["net_input"])
-            log_probabilities = loaded.model.get_normalized_probs(output, True, sample)
-            reference = sample["target"]
-            is_token = reference.ne(padding)  # B x T
-            found = token_sums(log_probabilities[is_token], reference[is_token])
+        found = sums_of(*predicted(loaded, sample))
         sums = found if sums is None else sums + found
     if sums is None:
         raise RecipeError(f"--split {split}: has no sentences")
     if not sums.isfinite().all():
         raise RecipeError(f"{what}: gives probabilities that are not numbers: it has diverged")
-    return calibration_of(sums.tolist())
+    return calibration_of(sums.tolist(), unit)
+
+
+def _tokens(loaded: Loaded, sample: dict[str, Any]) -> "tuple[Tensor, Tensor]":
+    """Return what a translation model gives for each token of the reference, and these."""
+    import torch
+
+    with torch.no_grad():
+        output = loaded.model(**sample["net_input"])
+        log_probabilities = loaded.model.get_normalized_probs(output, True, sample)
+    reference = sample["target"]
+    is_token = reference.ne(loaded.task.target_dictionary.pad())  # B x T
+    return log_probabilities[is_token], reference[is_token]
+
+
+def _classes(loaded: Loaded, sample: dict[str, Any]) -> "tuple[Tensor, Tensor]":
+    """Return what a classifier gives for each sentence, and their classes."""
+    return outputs(loaded, sample["net_input"]).log_softmax(-1), sample["target"].view(-1)
+
+
+def _labelled(data: Path, split: str | None) -> str:
+    """Return the split to measure: the one asked for, or test, or valid where test has no labels.
+
+    Raises RecipeError where there is nothing to be right about.
+    """
+    if not of_sentences(data):
+        return split or "test"
+    report = data_report(data)
+    if report["task"] == "regression":
+        raise RecipeError(f"{data} has scores: calibration is of the probabilities of classes")
+    labelled = report["labelled"]
+    if split in report["splits"] and split not in labelled:
+        raise RecipeError(f"--split {split}: has no labels; {', '.join(labelled)} have")
+    return split or ("test" if "test" in labelled else "valid")
 
 
 def calibrate(
-    data: Path, checkpoints: Mapping[str, Path], out: Path, *, split: str = "test", cpu: bool
+    data: Path, checkpoints: Mapping[str, Path], out: Path, *, split: str | None = None, cpu: bool
 ) -> dict[str, Calibration]:
     """Measure each checkpoint; write calibration.json and calibration.png to `out`.
 
-    :param data: a directory made by data_prep.
+    :param data: a directory made by data_prep, of translations or of sentences with classes.
     :param checkpoints: by what to call them.
+    :param split: None: test or, where that has no labels, valid.
     """
-    direction(data, list(checkpoints.values()))  # one for all
+    split = _labelled(data, split)
+    if not of_sentences(data):
+        direction(data, list(checkpoints.values()))  # one for all
     found = {
         label: measure(load(data, checkpoint, cpu), split, label)
         for label, checkpoint in checkpoints.items()
@@ -183,20 +216,21 @@ def calibrate(
 def calibration_table(found: Mapping[str, Calibration]) -> str:
     """Return the figures as a table for people."""
     width = max(len("model"), *map(len, found))
+    unit = next(iter(found.values())).unit
     lines = [
         f"{'model':{width}}{'ECE':>8}{'confidence':>12}{'accuracy':>10}{'cross-entropy':>15}"
-        f"{'entropy':>9}{'tokens':>10}"
+        f"{'entropy':>9}{unit + 's':>11}"
     ]
     for label, of in found.items():
         lines.append(
             f"{label:{width}}{of.ece:8.3f}{of.confidence:12.3f}{of.accuracy:10.3f}"
-            f"{of.cross_entropy:15.2f}{of.entropy:9.2f}{of.tokens:10,}"
+            f"{of.cross_entropy:15.2f}{of.entropy:9.2f}{of.samples:11,}"
         )
     return "\n".join(lines)
 
 
 def plot_calibration(found: Mapping[str, Calibration], title: str, path: Path) -> None:
-    """Draw the reliability diagrams side by side, each above the share of tokens in each bin.
+    """Draw the reliability diagrams side by side, each above the share of samples in each bin.
 
     The file is a PNG, written whole or not at all.
     """
@@ -223,7 +257,7 @@ def plot_calibration(found: Mapping[str, Calibration], title: str, path: Path) -
             shares.set_xlabel("confidence")
             if column == 0:
                 diagram.set_ylabel("accuracy")
-                shares.set_ylabel("tokens")
+                shares.set_ylabel(f"{calibration.unit}s")
         legends = [axes.get_legend_handles_labels()[0] for axes in grid[:2, 0]]
         figure.legend(
             handles=[handle for handles in legends for handle in handles],
@@ -238,7 +272,7 @@ def _reliability(axes: Axes, label: str, calibration: Calibration) -> None:
     axes.set_visible(True)
     axes.set_axisbelow(True)
     axes.set_title(f"{label}\nECE {100 * calibration.ece:.1f} %")
-    filled = [of for of in calibration.bins if of.tokens]
+    filled = [of for of in calibration.bins if of.samples]
     middles = [(of.low + of.high) / 2 for of in filled]
     accuracy = np.array([of.accuracy for of in filled])
     confidence = np.array([of.confidence for of in filled])
@@ -265,7 +299,7 @@ def _shares(axes: Axes, calibration: Calibration) -> None:
     axes.set_visible(True)
     axes.set_axisbelow(True)
     middles = [(of.low + of.high) / 2 for of in calibration.bins]
-    shares = [of.tokens / calibration.tokens for of in calibration.bins]
+    shares = [of.samples / calibration.samples for of in calibration.bins]
     axes.bar(middles, shares, 0.94 / BINS, color=GREY, alpha=0.7)
     for value, colour, label in (
         (calibration.accuracy, _ACCURACY, "accuracy of all"),
@@ -280,9 +314,10 @@ def _shares(axes: Axes, calibration: Calibration) -> None:
 def _main() -> None:
     parser = models_parser(
         "recipes.evaluation.calibration",
-        "Measure how well a model's confidence in a token agrees with its accuracy.",
+        "Measure how well a model's confidence in a token, or a class, agrees with its accuracy.",
         f"{CALIBRATION} and {DIAGRAM}",
     )
+    parser.set_defaults(split=None)
     args = parser.parse_args()
     found = calibrate(
         args.data,
@@ -292,7 +327,8 @@ def _main() -> None:
         cpu=args.cpu,
     )
     print(calibration_table(found))
-    print(f"{args.split}, {args.out / CALIBRATION}, {args.out / DIAGRAM}")
+    split = _labelled(args.data, args.split)
+    print(f"{split}, {args.out / CALIBRATION}, {args.out / DIAGRAM}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+WORDS = r"\w+|[^\w\s]"
+"""What a word is, or a sign."""
 _ROWS = 256  # sentences at a time: bounds the memory
 
 
@@ -16,7 +18,7 @@ def nearest_translations(
     Near means a high cosine of tf-idf weighted words, case ignored. The first of equally near ones
     counts; for a sentence that shares no word with any, that is the first of all.
     """
-    vectorizer = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]")
+    vectorizer = TfidfVectorizer(token_pattern=WORDS)
     train = vectorizer.fit_transform(train_source)
     test = vectorizer.transform(source)
     nearest: list[str] = []

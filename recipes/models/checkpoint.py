@@ -87,6 +87,11 @@ def direction(data: Path, checkpoints: Sequence[Path]) -> tuple[str, str]:
     languages or, as far as they tell, of other dictionaries than the data have, and for models of
     which one translates this way and one that way.
     """
+    if of_sentences(data):
+        raise RecipeError(
+            f"{data} has sentences with labels, and no translations: python -m"
+            " recipes.sentences.evaluate scores what predicts them"
+        )
     found = {path: _direction(data, path) for path in checkpoints}
     first = checkpoints[0]
     for path, languages in found.items():
@@ -96,6 +101,34 @@ def direction(data: Path, checkpoints: Sequence[Path]) -> tuple[str, str]:
                 " compare models of one direction"
             )
     return found[first]
+
+
+def of_sentences(data: Path) -> bool:
+    """Return whether a directory of data_prep's has sentences with labels, and no translations."""
+    return "num_classes" in data_report(data)
+
+
+def check_labels(data: Path, checkpoint: Path) -> None:
+    """Raise RecipeError if a model does not predict the labels of a directory of data_prep's.
+
+    Checkpoints of stock fairseq do not tell the names of classes: then their number counts.
+    """
+    from fairseq_adv.trainer.vocabulary import CLASSES
+
+    report = data_report(data)
+    state = read_raw(checkpoint)
+    options = _section(state.get("cfg"), "task")
+    if "num_classes" not in options:
+        raise RecipeError(f"{checkpoint} predicts no labels of sentences, and {data} has such")
+    scores, number = bool(options.get("regression_target")), options["num_classes"]
+    names = told_of_words(state).get(CLASSES, report["classes"])
+    ours = (report["task"] == "regression", report["num_classes"], report["classes"])
+    if (scores, number, None if scores else names) != ours:
+        theirs = "scores" if scores else f"{number} classes, {', '.join(map(str, names or ()))}"
+        raise RecipeError(
+            f"{checkpoint} predicts {theirs}, and {data} has"
+            f" {', '.join(report['classes'] or ['scores'])}: give the data that it was trained on"
+        )
 
 
 def _direction(data: Path, checkpoint: Path) -> tuple[str, str]:
@@ -144,10 +177,10 @@ def _languages(state: dict[str, Any], path: Path) -> tuple[str, str] | None:
 
 def told_of_words(state: dict[str, Any]) -> dict[str, Any]:
     """Return what a checkpoint tells of its words; see `fairseq_adv.trainer.vocabulary`."""
-    from fairseq_adv.trainer.vocabulary import DICTIONARIES, LANGUAGES
+    from fairseq_adv.trainer.vocabulary import CLASSES, DICTIONARIES, LANGUAGES
 
     told = _section(state, "task_state")
-    return {name: told[name] for name in (DICTIONARIES, LANGUAGES) if name in told}
+    return {name: told[name] for name in (CLASSES, DICTIONARIES, LANGUAGES) if name in told}
 
 
 def _section(holder: Any, name: str) -> dict[str, Any]:

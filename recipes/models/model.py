@@ -11,7 +11,7 @@ from typing import Any
 
 from data_prep.support.printing import printable
 from data_prep.support.progress import progress
-from recipes.models.checkpoint import direction, refusals_as_errors
+from recipes.models.checkpoint import check_labels, direction, of_sentences, refusals_as_errors
 from recipes.models.generation import MAX_TOKENS
 from recipes.support.errors import RecipeError
 from recipes.support.files import CHECKPOINTS
@@ -93,10 +93,11 @@ class Loaded:
 def load(data: Path, checkpoint: Path, cpu: bool) -> Loaded:
     """Load a checkpoint, to be used on data that need not be where they were in training.
 
-    :param data: a directory made by data_prep, whose dictionaries the model was trained with.
+    :param data: a directory made by data_prep, of translations or of sentences with labels, whose
+        dictionaries the model was trained with.
     :param cpu: stay on the CPU even where there is a GPU.
 
-    Raises RecipeError for what is no checkpoint, or one of a model with other words.
+    Raises RecipeError for what is no checkpoint, or one of a model with other words or labels.
     """
     # Imported late, since fairseq sets up the logging of the whole process when it is imported.
     import torch
@@ -104,18 +105,30 @@ def load(data: Path, checkpoint: Path, cpu: bool) -> Loaded:
 
     import fairseq_adv.tasks  # noqa: F401  (registers the task, mends the loading of checkpoints)
 
-    source_lang, target_lang = direction(data, [checkpoint])
-    changes = {
-        "data": str(data / "bin"),
-        "source_lang": source_lang,
-        "target_lang": target_lang,
-        "eval_bleu": False,
-    }
+    changes: dict[str, Any] = {"data": str(data / "bin")}
+    if of_sentences(data):
+        check_labels(data, checkpoint)
+    else:
+        source_lang, target_lang = direction(data, [checkpoint])
+        changes |= {"source_lang": source_lang, "target_lang": target_lang, "eval_bleu": False}
     with refusals_as_errors():
         models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], changes)
     cuda = torch.cuda.is_available() and not cpu
     model = models[0].float().eval()
     return Loaded(model.cuda() if cuda else model, task, cuda)
+
+
+def outputs(loaded: Loaded, net_input: dict[str, Any]) -> Any:
+    """Return what a model says of a batch of sentences: B x K logits, or scores, in float32."""
+    import torch
+
+    with torch.no_grad():
+        made, _ = loaded.model(
+            **net_input,
+            features_only=True,
+            classification_head_name=loaded.task.cfg.classification_head_name,
+        )
+    return made.float()
 
 
 def batches(loaded: Loaded, split: str, what: str) -> Iterator[dict[str, Any]]:
@@ -126,6 +139,7 @@ def batches(loaded: Loaded, split: str, what: str) -> Iterator[dict[str, Any]]:
     Raises RecipeError that names the ids unless each sentence is there exactly once.
     """
     from fairseq import utils
+    from fairseq.data import SortDataset
 
     try:
         loaded.task.load_dataset(split)
@@ -133,6 +147,9 @@ def batches(loaded: Loaded, split: str, what: str) -> Iterator[dict[str, Any]]:
         directory = loaded.task.cfg.data
         raise RecipeError(f"--split {split}: {directory} has no such binarised split") from None
     dataset = loaded.task.dataset(split)
+    if isinstance(dataset, SortDataset):
+        # fairseq shuffles sentences: here like lengths go together.
+        dataset = SortDataset(dataset, sort_order=[[dataset.size(n) for n in range(len(dataset))]])
     limits = utils.resolve_max_positions(loaded.task.max_positions(), loaded.model.max_positions())
     iterator = loaded.task.get_batch_iterator(
         dataset,

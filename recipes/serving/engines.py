@@ -7,7 +7,7 @@ length penalty of 0, until the best one of a step is an ended one.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Protocol
 
@@ -128,7 +128,7 @@ class CTranslate2Engine:
         return Hypothesis(" ".join(words), score / math.log(2), len(words) + 1)
 
 
-def batches(sentences: Sequence[Sequence[str]], max_tokens: int) -> Iterator[list[int]]:
+def batches(sentences: Sequence[Sized], max_tokens: int) -> Iterator[list[int]]:
     """Yield indices of sentences of like length, at most `max_tokens` with ends and padding.
 
     A sentence that is longer is a batch of its own. The longest come first.

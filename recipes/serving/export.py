@@ -27,6 +27,7 @@ from data_prep.support.versions import installed
 from recipes.evaluation.evaluate import PLAIN_LENPEN
 from recipes.models.checkpoint import direction, fields, load_state, refusals_as_errors, updates_in
 from recipes.models.model import quiet
+from recipes.models.plain import options_of, plain_checkpoint
 from recipes.models.prepared import Prepared
 from recipes.serving.model_folder import (
     CTRANSLATE2,
@@ -35,10 +36,9 @@ from recipes.serving.model_folder import (
     Exported,
 )
 from recipes.support.errors import RecipeError, run_main
-from recipes.support.files import folder_written_whole
+from recipes.support.files import folder_written_whole, refuse_to_replace
 
 QUANTIZATIONS = ("int8", "int8_float32", "int8_float16", "int16", "float16", "bfloat16")
-_CRITERION = "label_smoothed_cross_entropy"
 _TOOLS = (
     *("fairseq", "ve-fairseq", "torch", "ctranslate2"),
     *("sacremoses", "subword-nmt", "sentencepiece"),
@@ -65,11 +65,7 @@ def export(
     Raises RecipeError if the checkpoint is not of that data, or `out` is something else.
     """
     out = out.absolute()
-    if out.exists() and not (out / DESCRIPTION).exists():
-        raise RecipeError(
-            f"{out}: not made by recipes.serving.export, so it stays; move it or choose another"
-            " --out"
-        )
+    refuse_to_replace(out, DESCRIPTION, "recipes.serving.export")
     languages = direction(data, [checkpoint])
     prepared = Prepared.of(data, languages)
     state = load_state(checkpoint)
@@ -102,73 +98,17 @@ def plain_state(state: Mapping[str, Any], languages: tuple[str, str]) -> dict[st
 
     :param state: a checkpoint as `recipes.models.checkpoint.load_state` returns it.
     """
-    from fairseq.dataclass.configs import FairseqConfig
     from fairseq.tasks.translation import TranslationConfig
-    from omegaconf import OmegaConf
 
-    cfg = state["cfg"]
-    task: dict[str, Any] = OmegaConf.to_container(cfg["task"], resolve=True, enum_to_str=True)
+    task = options_of(state["cfg"]["task"], TranslationConfig)
     own = {"eval_bleu", "data", "source_lang", "target_lang"}
-    kept = set(TranslationConfig.__dataclass_fields__) - own
-    # The sections that fairseq's programs and hub look into are there, as if nothing were set.
-    plain: dict[str, Any] = OmegaConf.to_container(
-        OmegaConf.structured(FairseqConfig), enum_to_str=True
-    )
-    plain["task"] = {
-        **{name: value for name, value in task.items() if name in kept},
+    task = {
+        **{name: value for name, value in task.items() if name not in own},
         **{"_name": "translation", "data": ".", "eval_bleu": False},
         **{"source_lang": languages[0], "target_lang": languages[1]},
     }
-    plain["model"] = model_options(cfg["model"])
-    plain["criterion"] = {"_name": _CRITERION}
-    return {
-        "args": None,
-        "cfg": plain,
-        "model": _float32(state["model"]),
-        "optimizer_history": [
-            {
-                **{"criterion_name": "LabelSmoothedCrossEntropyCriterion", "optimizer_name": ""},
-                "lr_scheduler_state": {},
-                "num_updates": updates_in(state),
-            }
-        ],
-        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
-    }
-
-
-def model_options(model: Any) -> dict[str, Any]:
-    """Return a model's own options, of a configuration that may hold all those of the training.
-
-    :param model: a Namespace, as fairseq-train writes it, or a configuration of omegaconf.
-    """
-    from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
-    from omegaconf import OmegaConf
-
-    values = vars(model) if isinstance(model, Namespace) else model
-    values = OmegaConf.to_container(OmegaConf.create(values), resolve=True, enum_to_str=True)
-    if isinstance(model, Namespace):
-        defaults = Namespace()
-        ARCH_CONFIG_REGISTRY[model.arch](defaults)
-        parser = argparse.ArgumentParser()
-        ARCH_MODEL_REGISTRY[model.arch].add_args(parser)
-        own = vars(parser.parse_args([])).keys() | vars(defaults).keys()
-        own |= {"arch", "_name", "max_source_positions", "max_target_positions"}
-        values = {name: value for name, value in values.items() if name in own}
-        values["criterion"] = _CRITERION  # LSTMs ask for it
-    # Files of embeddings to start from.
-    return {name: None if name.endswith("embed_path") else v for name, v in values.items()}
-
-
-def _float32(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the weights in float32; what is one tensor by two names, as if shared, stays one."""
-    made: dict[Any, Any] = {}
-    result = {}
-    for name, weight in weights.items():
-        key = (weight.data_ptr(), weight.shape, weight.stride()) if weight.numel() else name
-        if key not in made:
-            made[key] = weight.detach().float() if weight.is_floating_point() else weight.detach()
-        result[name] = made[key]
-    return result
+    criterion = {"_name": "label_smoothed_cross_entropy"}
+    return plain_checkpoint(state, task, criterion, "LabelSmoothedCrossEntropyCriterion")
 
 
 def _save(state: dict[str, Any], path: Path) -> None:

@@ -6,25 +6,19 @@ come, some at a time, so that a text may be of any length.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data_prep.support.parallel import LineFunction, cores
-from data_prep.support.progress import progress
 from recipes.models.generation import MAX_TOKENS, Hypothesis, best, detokenize
 from recipes.models.model import quiet
 from recipes.models.prepared import SUBWORDS, preparer
 from recipes.serving.engines import ENGINES, CTranslate2Engine, Engine, FairseqEngine, batches
+from recipes.serving.lines import LINES_AT_A_TIME, answer, chunks, warner
 from recipes.serving.model_folder import CTRANSLATE2, read_exported
 from recipes.support.errors import RecipeError, run_main
-
-_LINES_AT_A_TIME = 1000  # to choose from when batches of like length are made
 
 
 @dataclass(frozen=True)
@@ -46,27 +40,13 @@ class Translator:
     batch_tokens: int
     warn: Callable[[str], None]
 
-    def translate(self, lines: Iterable[bytes], at_a_time: int = _LINES_AT_A_TIME) -> Iterator[str]:
+    def translate(self, lines: Iterable[bytes], at_a_time: int = LINES_AT_A_TIME) -> Iterator[str]:
         """Yield the translation of each line, or an empty one if there is nothing in it.
 
         So many lines are read before the first is translated.
         """
-        iterator = iter(lines)
-        first = 1
-        while chunk := list(islice(iterator, at_a_time)):
-            decoded = [self._decode(line, first + i) for i, line in enumerate(chunk)]
-            yield from self._translate(decoded, first)
-            first += len(chunk)
-
-    def _decode(self, line: bytes, number: int) -> str:
-        try:
-            return line.removesuffix(b"\n").decode("utf-8")
-        except UnicodeDecodeError as error:
-            self.warn(
-                f"line {number} is not UTF-8 (byte 0x{line[error.start]:02x}, number"
-                f" {error.start + 1} of the line): such bytes become U+FFFD"
-            )
-            return line.removesuffix(b"\n").decode("utf-8", "replace")
+        for first, chunk in chunks(lines, at_a_time, self.warn):
+            yield from self._translate(chunk, first)
 
     def _translate(self, lines: list[str], first: int) -> list[str]:
         prepared = [line.split() for line in self.prepare(lines)]
@@ -133,10 +113,6 @@ def load_translator(
     )
 
 
-def _warn(message: str) -> None:
-    tqdm.write(f"recipes.serving.translate: {message}", file=sys.stderr)
-
-
 @quiet()
 def _main() -> None:
     parser = argparse.ArgumentParser(
@@ -182,19 +158,9 @@ def _main() -> None:
         threads=args.threads,
         batch_tokens=args.batch_tokens,
         cpu=args.cpu,
-        warn=_warn,
+        warn=warner("recipes.serving.translate"),
     )
-    typed = sys.stdin.isatty()
-    translations = translator.translate(sys.stdin.buffer, 1 if typed else _LINES_AT_A_TIME)
-    if not sys.stdout.isatty():
-        translations = progress(translations, "translate", "line")
-    try:
-        for translation in translations:
-            sys.stdout.buffer.write(translation.encode("utf-8") + b"\n")
-            sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        # Nobody reads any more, as after `| head`. Python would complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    answer(translator.translate, "translate")
 
 
 if __name__ == "__main__":

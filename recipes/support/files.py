@@ -17,6 +17,7 @@ LOG = "training.log"
 CHECKPOINTS = "checkpoints"
 SCORES = "scores.json"
 TRANSLATIONS = "translations.tsv"
+PREDICTIONS = "predictions.tsv"
 SUMMARY = "summary.json"
 PICTURE = "training.png"
 
@@ -55,6 +56,14 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
+
+
+def refuse_to_replace(out: Path, name: str, program: str) -> None:
+    """Raise RecipeError if a folder is there, and not one that a program made: with such a file."""
+    if out.exists() and not (out / name).exists():
+        raise RecipeError(
+            f"{out}: not made by {program}, so it stays; move it or choose another --out"
+        )
 
 
 def write_json(value: Any, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 _NAMES = {
     "label_smoothed_cross_entropy": "Transformer",
+    "sentence_prediction": "Plain",
     "adv": "Adv",
     "freeat": "FreeAT",
     "freelb": "FreeLB",
@@ -18,7 +19,7 @@ def name_of(criterion: str) -> str:
 def label_of(method: str) -> str:
     """Return what to call a preset, with changes to it after commas or without, in a table."""
     preset, *changes = method.split(",")
-    if preset == "transformer":
+    if preset in ("transformer", "plain"):
         label = "plain"
     else:
         criterion, *variant = preset.split("-")

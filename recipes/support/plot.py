@@ -1,4 +1,4 @@
-"""One picture of a training: losses, dev BLEU and the gauges of a game over updates."""
+"""One picture of a training: losses, dev score and the gauges of a game over updates."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +12,14 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from recipes.support.files import written_whole
-from recipes.training.training_log import Record, TrainingLog, column
+from recipes.training.training_log import (
+    TRANSLATION,
+    Kind,
+    Record,
+    TrainingLog,
+    column,
+    kind_of,
+)
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 _TRAIN, _DEV, _GAME, _GAIN = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -44,6 +51,7 @@ def plot_training(
     :param chosen_update: update of the checkpoint that was evaluated.
     """
     logged = {name for record in log.train for name in record.values}
+    kind = kind_of(log.valid)
     gauges: list[Callable[[Axes], None]] = []  # methods without a follower log neither
     if "delta_norm" in logged:
         gauges.append(lambda axes: _norm(axes, log, epsilon))
@@ -56,14 +64,14 @@ def plot_training(
         figure.suptitle(title, fontsize=13, fontweight="bold", x=0.01, ha="left")
         grid = figure.add_gridspec(rows, 2, hspace=0.06)
         losses = figure.add_subplot(grid[0, 0])
-        bleu = figure.add_subplot(grid[0, 1], sharex=losses)
-        _losses(losses, log)
-        _bleu(bleu, log, chosen_update)
-        lowest = [losses, bleu]
+        score = figure.add_subplot(grid[0, 1], sharex=losses)
+        _losses(losses, log, kind)
+        _score(score, log, chosen_update, kind)
+        lowest = [losses, score]
         if rows == 2:
             place = grid[1, 0] if gauges else grid[1, :]
             lowest = [figure.add_subplot(place, sharex=losses)]
-            _adversarial(lowest[0], log)
+            _adversarial(lowest[0], log, kind)
         if rows == 2 and gauges:
             places = grid[1, 1].subgridspec(len(gauges), 1)
             stack = [figure.add_subplot(places[i], sharex=losses) for i in range(len(gauges))]
@@ -80,34 +88,41 @@ def plot_training(
             figure.savefig(temporary, dpi=130)
 
 
-def _losses(axes: Axes, log: TrainingLog) -> None:
-    axes.set_title("Cross-entropy")
-    axes.set_ylabel("bits per token")
-    _line(axes, log.train, "nll_loss", "train, with dropout", _TRAIN)
-    _line(axes, log.valid, "nll_loss", "dev", _DEV, marker="o")
-    _line(axes, log.train, "loss", "training objective", _TRAIN, linestyle=":")
+def _losses(axes: Axes, log: TrainingLog, kind: Kind) -> None:
+    axes.set_title(
+        "Cross-entropy" if kind.score != "pearson_and_spearman" else "Squared difference"
+    )
+    axes.set_ylabel(f"bits per {kind.unit}")
+    logged = {name for record in log.train for name in record.values}
+    of_train = next((name for name in kind.losses if name in logged), kind.losses[-1])
+    _line(axes, log.train, of_train, "train, with dropout", _TRAIN)
+    _line(axes, log.valid, kind.losses[-1], "dev", _DEV, marker="o")
+    if of_train != "loss":
+        _line(axes, log.train, "loss", "training objective", _TRAIN, linestyle=":")
     axes.set_ylim(bottom=0)
     axes.legend()
 
 
-def _bleu(axes: Axes, log: TrainingLog, chosen_update: int) -> None:
-    axes.set_title("Dev BLEU")
-    axes.set_ylabel("BLEU, greedy search")
-    _line(axes, log.valid, "bleu", None, _DEV, marker="o")
-    chosen = {r.update: r.values["bleu"] for r in log.valid if "bleu" in r.values}
+def _score(axes: Axes, log: TrainingLog, chosen_update: int, kind: Kind) -> None:
+    name = kind.title
+    axes.set_title(f"Dev {name}")
+    axes.set_ylabel("BLEU, greedy search" if kind is TRANSLATION else f"{name}, per cent")
+    _line(axes, log.valid, kind.score, None, _DEV, marker="o")
+    chosen = {r.update: r.values[kind.score] for r in log.valid if kind.score in r.values}
     if chosen_update in chosen:
         value = chosen[chosen_update]
         label = f"chosen checkpoint: {value:.1f}"
         axes.plot(
             [chosen_update], [value], "o", ms=11, mfc="none", mec=GREY, label=label, clip_on=False
         )
-        axes.legend(loc="upper left")
-    axes.set_ylim(0, max(1, axes.get_ylim()[1]))
+        axes.legend(loc="upper left" if kind is TRANSLATION else "lower right")
+    if kind is TRANSLATION:
+        axes.set_ylim(0, max(1, axes.get_ylim()[1]))
 
 
-def _adversarial(axes: Axes, log: TrainingLog) -> None:
+def _adversarial(axes: Axes, log: TrainingLog, kind: Kind) -> None:
     axes.set_title("Loss of the perturbed pass")
-    axes.set_ylabel("bits per token")
+    axes.set_ylabel(f"bits per {kind.unit}")
     _line(axes, log.train, "adv_loss", "all of it (adv_loss)", _GAME)
     _points(axes, log.train, "adv_gain", "what the perturbation adds (adv_gain)", _GAIN)
     _line(

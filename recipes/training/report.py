@@ -3,7 +3,9 @@
 import argparse
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sacrebleu.metrics.chrf import CHRF
 
@@ -27,18 +29,15 @@ def screen(out: Path) -> str:
         f"Five of them, at the {', '.join(map(str, _PERCENTILES[:-1]))} and {_PERCENTILES[-1]} %"
         " mark from the worst to the best translated (chrF of the sentence):",
         *(_show(row, chrf) for row, chrf in representative(rows)),
-        "\n".join(
-            f"{out / name!s:32} {what}"
-            for name, what in (
-                (SUMMARY, "all figures and options"),
-                (TRANSLATIONS, "all translations"),
-                (PICTURE, "the training in a picture"),
-                (LOG, "fairseq's log"),
-                ("model", f"a translator: make translate MODEL={out / 'model'} < TEXT"),
-            )
+        files_of(
+            out,
+            (SUMMARY, "all figures and options"),
+            (TRANSLATIONS, "all translations"),
+            (PICTURE, "the training in a picture"),
+            (LOG, "fairseq's log"),
+            ("model", f"a translator: make translate MODEL={out / 'model'} < TEXT"),
         ),
-        f"Time: {_minutes(summary['seconds_total'])},"
-        f" of which training {_minutes(summary['seconds_training'])}; the environment not counted",
+        time_of(summary),
     ]
     return "\n\n".join(paragraphs)
 
@@ -61,6 +60,11 @@ def _show(row: dict[str, str], chrf: float) -> str:
         "reference": row["reference"],
         f"chrF {chrf:.0f}": row["translation"],
     }
+    return wrapped(texts)
+
+
+def wrapped(texts: Mapping[str, str]) -> str:
+    """Return texts, each behind its name."""
     return "\n".join(
         textwrap.fill(
             text,
@@ -75,16 +79,32 @@ def _show(row: dict[str, str], chrf: float) -> str:
     )
 
 
+def files_of(out: Path, *files: tuple[str, str]) -> str:
+    """Return the names of results, and what each is."""
+    return "\n".join(f"{out / name!s:32} {what}" for name, what in files)
+
+
+def time_of(summary: Mapping[str, Any]) -> str:
+    """Return how long a demo took."""
+    return (
+        f"Time: {_minutes(summary['seconds_total'])},"
+        f" of which training {_minutes(summary['seconds_training'])}; the environment not counted"
+    )
+
+
 def _minutes(seconds: int) -> str:
     return f"{seconds // 60} min {seconds % 60} s"
 
 
-def _main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="recipes.training.report", description="Print a demo's results."
-    )
+def report_parser(program: str) -> argparse.ArgumentParser:
+    """Return the parser of what prints a demo's results."""
+    parser = argparse.ArgumentParser(prog=program, description="Print a demo's results.")
     parser.add_argument("out", type=Path, metavar="OUT", help="where the demo's results are")
-    print("\n" + screen(parser.parse_args().out))
+    return parser
+
+
+def _main() -> None:
+    print("\n" + screen(report_parser("recipes.training.report").parse_args().out))
 
 
 if __name__ == "__main__":

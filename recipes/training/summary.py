@@ -13,7 +13,7 @@ from recipes.support.errors import run_main
 from recipes.support.files import LOG, PICTURE, SCORES, SUMMARY, data_report, read_json, write_json
 from recipes.support.methods import name_of
 from recipes.support.plot import plot_training
-from recipes.training.training_log import TrainingLog, read_log
+from recipes.training.training_log import TRANSLATION, TrainingLog, read_log
 
 _TOOLS = ("torch", "ve-fairseq", "fairseq", "sacrebleu")
 
@@ -28,13 +28,11 @@ def summarize(
     """
     log = read_log(out / LOG)
     scores = read_json(out / SCORES, made_by="python -m recipes.evaluation.evaluate")
-    trained = read_checkpoint(checkpoint)
+    trained = of_training(log, checkpoint, TRANSLATION.score)
     systems = scores["systems"]
     summary = {
-        "method": trained.method,
+        "method": trained.pop("method"),
         "corpus": data_report(data)["corpus"],
-        "updates": max(record.update for record in (*log.train, *log.valid)),
-        "updates_of_checkpoint": trained.updates,
         "seconds_total": seconds_total,
         "seconds_training": seconds_training,
         "bleu": systems["model"]["bleu"],
@@ -49,37 +47,53 @@ def summarize(
         "test_sentences": scores["sentences"],
         "beam": scores["beam"],
         "lenpen": scores["lenpen"],
-        "dev_bleu": _dev_bleu(log, trained.updates),
-        "parameters": trained.parameters,
-        "versions": {"python": platform.python_version(), **installed(_TOOLS)},
-        "options": trained.options,
+        "dev_bleu": trained.pop("dev_score"),
+        **trained,
     }
     plot_training(
         log,
-        f"{name_of(trained.method)} on {summary['corpus']}: test BLEU {summary['bleu']:.1f}",
-        trained.options.get("epsilon"),
-        trained.updates,
+        f"{name_of(summary['method'])} on {summary['corpus']}: test BLEU {summary['bleu']:.1f}",
+        summary["options"].get("epsilon"),
+        summary["updates_of_checkpoint"],
         out / PICTURE,
     )
     write_json(summary, out / SUMMARY)  # last: where it is, all is
     return summary
 
 
-def _dev_bleu(log: TrainingLog, update: int) -> float | None:
-    """Return the dev BLEU that was logged at an update."""
-    return {record.update: record.values.get("bleu") for record in log.valid}.get(update)
+def of_training(log: TrainingLog, checkpoint: Path, score: str) -> dict[str, Any]:
+    """Return what a summary tells of any training.
+
+    :param score: by what its checkpoint was chosen, as the log calls it; it becomes `dev_score`.
+    """
+    trained = read_checkpoint(checkpoint)
+    scores = {record.update: record.values.get(score) for record in log.valid}
+    return {
+        "method": trained.method,
+        "updates": max(record.update for record in (*log.train, *log.valid)),
+        "updates_of_checkpoint": trained.updates,
+        "dev_score": scores.get(trained.updates),
+        "parameters": trained.parameters,
+        "versions": {"python": platform.python_version(), **installed(_TOOLS)},
+        "options": trained.options,
+    }
 
 
-def _main() -> None:
+def summary_parser(program: str) -> argparse.ArgumentParser:
+    """Return the parser of what sums a demo up."""
     parser = argparse.ArgumentParser(
-        prog="recipes.training.summary", description="Write a demo's summary.json and training.png."
+        prog=program, description="Write a demo's summary.json and training.png."
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="where the demo's results are")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE")
     parser.add_argument("--seconds-total", type=int, required=True, metavar="N")
     parser.add_argument("--seconds-training", type=int, required=True, metavar="N")
-    args = parser.parse_args()
+    return parser
+
+
+def _main() -> None:
+    args = summary_parser("recipes.training.summary").parse_args()
     logging.disable(logging.INFO)  # fairseq's, and everybody's that it turns up
     summarize(args.data, args.out, args.checkpoint, args.seconds_total, args.seconds_training)
 

@@ -41,6 +41,46 @@ class TrainingLog:
     valid: list[Record]
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What a training is of, and by what its validation chooses.
+
+    :param unit: of what losses are the mean.
+    :param score: the name of the dev score in the log; `title` is for people.
+    :param losses: names of the task's own loss; the first that a record has is meant.
+    """
+
+    unit: str
+    score: str
+    title: str
+    losses: tuple[str, ...]
+
+    def loss(self, record: Record) -> float | None:
+        """Return the task's own loss in a record."""
+        found = (record.values[name] for name in self.losses if name in record.values)
+        return next(found, None)
+
+
+TRANSLATION = Kind("token", "bleu", "BLEU", ("nll_loss",))
+_SCORES = {
+    "mcc": "MCC",
+    "acc_and_f1": "accuracy, F1",
+    "pearson_and_spearman": "correlation",
+    "accuracy": "accuracy",
+}
+"""Of sentences. Where there are several, the first chooses the checkpoint."""
+
+
+def kind_of(valid: Iterable[Record]) -> Kind:
+    """Return what a training is of, by its validations."""
+    names = {name for record in valid for name in record.values}
+    found = next((name for name in _SCORES if name in names), None)
+    if found is None or "bleu" in names:
+        return TRANSLATION
+    # fairseq's own "nll_loss" is of sentences per token; a game's "loss" is its objective.
+    return Kind("sentence", found, _SCORES[found], ("clean_loss", "loss"))
+
+
 def column(records: Iterable[Record], name: str) -> tuple[list[int], list[float]]:
     """Return the updates at which `name` was logged, and its values there."""
     found = [(record.update, record.values[name]) for record in records if name in record.values]

@@ -5,6 +5,7 @@ a progress bar. When COMMAND fails, so does this, after the last lines of the lo
 """
 
 import argparse
+import math
 import subprocess
 import sys
 import time
@@ -16,9 +17,15 @@ from tqdm import tqdm
 
 from recipes.support.errors import RecipeError, run_main
 from recipes.support.processes import end_all
-from recipes.training.training_log import Record, parse_line, parse_log
+from recipes.training.training_log import (
+    TRANSLATION,
+    Kind,
+    Record,
+    kind_of,
+    parse_line,
+    parse_log,
+)
 
-_HEADER = ("update", "epoch", "train nll", "dev nll", "dev BLEU", "adv_loss", "time")
 _POLL = 0.5  # seconds
 _LAST_LINES = 8
 
@@ -43,7 +50,7 @@ def watch(command: Sequence[str], log: Path, updates: int) -> None:
                 leave=False,
                 disable=None,
             ) as bar:
-                display = Display(bar, [r.values["bleu"] for r in earlier if "bleu" in r.values])
+                display = Display(bar, earlier)
                 while process.poll() is None:
                     time.sleep(_POLL)
                     _show_new(lines, display)
@@ -63,40 +70,53 @@ def watch(command: Sequence[str], log: Path, updates: int) -> None:
 class Display:
     """The screen: a table that grows by a line per validation, above a progress bar."""
 
-    def __init__(self, bar: "tqdm[Any]", bleu_so_far: Sequence[float]) -> None:
+    def __init__(self, bar: "tqdm[Any]", earlier: Sequence[Record]) -> None:
+        """Show what comes after the records of `earlier`."""
         self._bar = bar
-        self._best = max(bleu_so_far, default=-1.0)
+        self._valid = [record for record in earlier if record.kind == "valid"]
         self._began = time.monotonic()
-        self._latest: dict[str, float] = {}
+        self._latest = Record("train", 0, {})
         self._header_is_out = False
 
     def show(self, record: Record) -> None:
         """Move the bar to a training record, or print a line for a validation."""
         if record.kind == "train":
-            self._latest = record.values
+            self._latest = record
             self._bar.set_postfix(loss=_format(record.values.get("loss"), 2), refresh=False)
         self._bar.update(record.update - self._bar.n)
         if record.kind == "train":
             return
+        kind = kind_of([*self._valid, record])
         if not self._header_is_out:
             self._header_is_out = True
-            self._bar.write("losses in bits per token; * is the best dev BLEU so far")
-            self._bar.write("".join(f"{name:>11}" for name in _HEADER))
-        self._bar.write("".join(f"{cell:>11}" for cell in self._cells(record)))
+            self._bar.write(
+                f"losses in bits per {kind.unit}; * is the best dev {kind.title} so far"
+            )
+            nll = "nll" if kind is TRANSLATION else "loss"
+            header = ("update", "epoch", f"train {nll}", f"dev {nll}", f"dev {kind.title}")
+            wide = max(11, len(header[-1]) + 2)
+            self._widths = (11, 11, 11, 11, wide, 11, 11)
+            self._write((*header, "adv_loss", "time"))
+        self._write(self._cells(record, kind))
+        self._valid.append(record)
 
-    def _cells(self, record: Record) -> tuple[str, ...]:
-        bleu = record.values.get("bleu")
-        best = bleu is not None and bleu > self._best
-        if bleu is not None and best:
-            self._best = bleu
+    def _write(self, cells: tuple[str, ...]) -> None:
+        pairs = zip(cells, self._widths, strict=True)
+        self._bar.write("".join(f"{cell:>{width}}" for cell, width in pairs))
+
+    def _cells(self, record: Record, kind: Kind) -> tuple[str, ...]:
+        score = record.values.get(kind.score)
+        before = [r.values[kind.score] for r in self._valid if kind.score in r.values]
+        best = score is not None and score > max(before, default=-math.inf)
         minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
+        latest = self._latest
         return (
             str(record.update),
             _format(record.values.get("epoch"), 0),
-            _format(self._latest.get("nll_loss"), 2),
-            _format(record.values.get("nll_loss"), 2),
-            _format(bleu, 1) + ("*" if best else " "),
-            _format(self._latest.get("adv_loss"), 3),
+            _format(kind.loss(latest), 2),
+            _format(kind.loss(record), 2),
+            _format(score, 1) + ("*" if best else " "),
+            _format(latest.values.get("adv_loss"), 3),
             f"{minutes}:{seconds:02}",
         )
 

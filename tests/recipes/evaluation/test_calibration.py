@@ -26,7 +26,7 @@ from recipes.evaluation.calibration import (
     calibration_table,
     measure,
     plot_calibration,
-    token_sums,
+    sums_of,
 )
 from recipes.models.model import batches, load, named
 from recipes.support.errors import RecipeError
@@ -44,7 +44,7 @@ def random_predictions(tokens: int, words: int, seed: int = 1) -> tuple[torch.Te
 
 
 def of(log_probabilities: torch.Tensor, right: torch.Tensor) -> calibration.Calibration:
-    return calibration_of(token_sums(log_probabilities, right).tolist())
+    return calibration_of(sums_of(log_probabilities, right).tolist())
 
 
 def test_an_example_worked_out_by_hand() -> None:
@@ -56,7 +56,7 @@ def test_an_example_worked_out_by_hand() -> None:
     probabilities = [[0.5, 0.25, 0.25], [0.75, 0.125, 0.125], [0.125, 0.75, 0.125]]
     probabilities += [[0.02, 0.02, 0.96]]
     found = of(torch.tensor(probabilities, dtype=torch.float64).log(), torch.tensor([0, 1, 1, 2]))
-    assert found.tokens == 4
+    assert found.samples == 4
     assert found.ece == pytest.approx(0.26)
     assert found.confidence == pytest.approx((0.5 + 0.75 + 0.75 + 0.96) / 4)
     assert found.accuracy == 0.75
@@ -65,7 +65,7 @@ def test_an_example_worked_out_by_hand() -> None:
     entropies = [1.5, *2 * [-0.75 * math.log2(0.75) + 0.75]]
     entropies += [-0.96 * math.log2(0.96) - 0.04 * math.log2(0.02)]
     assert found.entropy == pytest.approx(sum(entropies) / 4)
-    assert [one.tokens for one in found.bins] == [0, 0, 0, 0, 1, 0, 0, 2, 0, 1]
+    assert [one.samples for one in found.bins] == [0, 0, 0, 0, 1, 0, 0, 2, 0, 1]
     assert [(one.low, one.high) for one in found.bins] == [
         (m / 10, (m + 1) / 10) for m in range(10)
     ]
@@ -75,9 +75,7 @@ def test_an_example_worked_out_by_hand() -> None:
 
 def test_it_is_a_loop_over_tokens_in_batches_of_any_size() -> None:
     log_probabilities, right = random_predictions(500, 7)
-    sums = sum(
-        token_sums(log_probabilities[i : i + 37], right[i : i + 37]) for i in range(0, 500, 37)
-    )
+    sums = sum(sums_of(log_probabilities[i : i + 37], right[i : i + 37]) for i in range(0, 500, 37))
     assert isinstance(sums, torch.Tensor)
     assert sums.dtype == torch.float64
     found = calibration_of(sums.tolist())
@@ -92,7 +90,7 @@ def test_it_is_a_loop_over_tokens_in_batches_of_any_size() -> None:
         entropy -= sum(math.exp(value) * value for value in row) / math.log(2)
     ece = 0.0
     for one, expected in zip(found.bins, members, strict=True):
-        assert one.tokens == len(expected)
+        assert one.samples == len(expected)
         if expected:
             confidence = sum(c for c, _ in expected) / len(expected)
             accuracy = sum(r for _, r in expected) / len(expected)
@@ -112,7 +110,7 @@ def test_bins_are_those_of_scikit_learn() -> None:
     theirs = calibration_curve(
         predicted.eq(right).numpy(), best.exp().double().numpy(), n_bins=BINS, strategy="uniform"
     )
-    filled = [one for one in found.bins if one.tokens]
+    filled = [one for one in found.bins if one.samples]
     np.testing.assert_allclose([one.accuracy for one in filled], theirs[0], rtol=1e-12)
     np.testing.assert_allclose([one.confidence for one in filled], theirs[1], rtol=1e-12)
 
@@ -125,7 +123,7 @@ def test_a_bound_belongs_to_the_lower_bin_and_0_to_the_first(
     confidence: float, expected: int
 ) -> None:
     probability = torch.tensor([[confidence, 0.0]], dtype=torch.float64)
-    sums = token_sums(probability.log(), torch.tensor([0]))
+    sums = sums_of(probability.log(), torch.tensor([0]))
     assert sums[:, 0].nonzero().flatten().tolist() == [expected]
 
 
@@ -169,9 +167,9 @@ def test_a_model_whose_probabilities_are_known(word_data: Path, word_model: Path
     tokens += [dictionary.eos()] * len(lines)  # the end of a sentence is a token
     kinds = [sum(token % 3 == kind for token in tokens) for kind in range(3)]
     assert min(kinds) > 0
-    assert found.tokens == len(tokens)
-    assert found.bins[4].tokens == kinds[0]
-    assert found.bins[7].tokens == kinds[1] + kinds[2]
+    assert found.samples == len(tokens)
+    assert found.bins[4].samples == kinds[0]
+    assert found.bins[7].samples == kinds[1] + kinds[2]
     assert found.bins[7].accuracy == pytest.approx(kinds[1] / (kinds[1] + kinds[2]))
     bits = kinds[0] + kinds[1] * -math.log2(0.75) + 2 * kinds[2]
     assert found.cross_entropy == pytest.approx(bits / len(tokens))
@@ -196,7 +194,7 @@ def test_the_figures_of_a_model_are_those_of_its_sentences_one_by_one(
             right += int(row.argmax() == word)
             confidence += float(row.max())
             bits -= math.log2(row[word])
-    assert found.tokens == total
+    assert found.samples == total
     assert found.accuracy == right / total
     assert found.accuracy > 0.5
     assert found.confidence == pytest.approx(confidence / total, rel=1e-5)
@@ -236,7 +234,7 @@ def test_the_command_line(
     first, second = written["models"]
     assert (written["split"], first["label"], second["label"]) == ("valid", "A", "B")
     assert {**first, "label": "B"} == second
-    assert sum(one["tokens"] for one in first["bins"]) == first["tokens"]
+    assert sum(one["samples"] for one in first["bins"]) == first["samples"]
     said = capsys.readouterr().out
     assert f"{first['ece']:.3f}" in said and f"{first['entropy']:.2f}" in said
     assert (out / DIAGRAM).read_bytes()[:4] == b"\x89PNG"

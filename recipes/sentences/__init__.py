@@ -1,0 +1,1 @@
+"""Models that predict labels of sentences and pairs: scored, exported and used."""
