@@ -17,11 +17,13 @@ from recipes.comparison.contenders import Contender, contenders
 from recipes.comparison.costs import Cost
 from recipes.comparison.figures import plot_bars, plot_curves
 from recipes.comparison.kinds.kind import Kind
+from recipes.comparison.kinds.sentences import Sentences
 from recipes.comparison.kinds.translation import Translation
 from recipes.comparison.plan import RUNS, USER_DIR, Budget, Run, digest_of, plan_run
 from recipes.comparison.results import Result, collect
 from recipes.comparison.run import OUTPUT, at, is_finished, job_of
 from recipes.comparison.table import Conditions, markdown
+from recipes.models.checkpoint import of_sentences
 from recipes.support.errors import RecipeError, run_main
 from recipes.support.files import SCORES, read_json, write_json, written_whole
 from recipes.support.gpus import visible_gpus
@@ -181,6 +183,15 @@ def write(
     write_json(conditions.as_json() | {"missing": list(missing), "methods": methods}, out / FIGURES)
 
 
+def _kind(data: Path, encoder: Path | None, beam: int) -> Kind:
+    """Return what models do with data. Raises RecipeError if there is no encoder for sentences."""
+    if not of_sentences(data):
+        return Translation(data, beam)
+    if encoder is None:
+        raise RecipeError(f"{data} has sentences with labels: give their encoder, --encoder DIR")
+    return Sentences(data, encoder)
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="recipes.comparison",
@@ -202,14 +213,17 @@ def _main() -> None:
         "--time", type=int, required=True, metavar="N", help="equal time, in plain updates"
     )
     parser.add_argument("--every", type=int, required=True, metavar="N", help="save, and validate")
-    parser.add_argument("--beam", type=int, default=5, metavar="N")
+    parser.add_argument("--beam", type=int, default=5, metavar="N", help="of translations")
+    parser.add_argument(
+        "--encoder", type=Path, metavar="DIR", help="of sentences: what all trainings begin with"
+    )
     parser.add_argument("--jobs", type=int, metavar="N", help="trainings at a time")
     # argparse itself takes no list of arguments after options.
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
     args, options = parser.parse_args(words[:end]), words[end + 1 :]
     budget = Budget(args.updates, args.time, args.every)
-    kind = Translation(args.data, args.beam)
+    kind = _kind(args.data, args.encoder, args.beam)
     missing = compare(kind, args.out, args.methods, args.seeds, budget, options, args.jobs)
     if (args.out / TABLE).exists():
         print("\n" + (args.out / TABLE).read_text("utf-8"))

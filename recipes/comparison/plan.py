@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recipes.comparison.contenders import Contender
-from recipes.comparison.kinds import kind_of
+from recipes.comparison.kinds import kind_from
 from recipes.comparison.kinds.kind import Kind
 from recipes.support.errors import RecipeError
 from recipes.support.files import read_json, write_json
@@ -115,7 +115,7 @@ class Run:
             tuple(found["command"]),
             tuple(found["horizons"]),
             found["data_digest"],
-            kind_of(Path(found["data"]), found),
+            kind_from(Path(found["data"]), found),
         )
 
     def _identity(self) -> tuple[object, ...]:

@@ -87,6 +87,15 @@ def column(records: Iterable[Record], name: str) -> tuple[list[int], list[float]
     return [update for update, _ in found], [value for _, value in found]
 
 
+def unperturbed(log: TrainingLog) -> tuple[list[int], list[float]]:
+    """Return the losses of labels of sentences in training, on what no game has perturbed.
+
+    Nothing where all passes of a game are perturbed.
+    """
+    plays = any("adv_loss" in record.values for record in log.train)
+    return column(log.train, "clean_loss" if plays else "loss")
+
+
 def read_log(path: Path) -> TrainingLog:
     """Read a log file. Raises RecipeError if it holds no line of a training."""
     return parse_log(path.read_bytes(), str(path))

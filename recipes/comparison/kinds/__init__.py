@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from recipes.comparison.kinds.kind import Kind
+from recipes.comparison.kinds.sentences import Sentences
 from recipes.comparison.kinds.translation import Translation
 
 
-def kind_of(data: Path, identity: Mapping[str, Any]) -> Kind:
-    """Return what `Kind.identity` describes, in a run of before there were kinds: translation."""
-    return Translation(data, beam=identity["beam"])
+def kind_from(data: Path, identity: Mapping[str, Any]) -> Kind:
+    """Return the kind that `Kind.identity` describes; runs of before there were kinds translate."""
+    if identity.get("kind") == Sentences.name:
+        return Sentences(data, Path(identity["encoder"]))
+    return Translation(data, identity["beam"])

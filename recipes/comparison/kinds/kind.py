@@ -48,7 +48,7 @@ class Kind(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in `kinds.KINDS`."""
+        """What it is called in JSON."""
 
     @property
     def data(self) -> Path:
