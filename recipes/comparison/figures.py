@@ -1,28 +1,19 @@
 """A comparison as pictures."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recipes.comparison.kinds.kind import Column, Kind
 from recipes.comparison.plan import Budget
 from recipes.comparison.results import Outcome, Result
+from recipes.support.curves import band, draw, leave_out_the_beginning, look, smoothed
 from recipes.support.files import written_whole
-from recipes.support.plot import GREY, STYLE, smooth
+from recipes.support.plot import GREY, STYLE
 from recipes.training.training_log import column
-
-# Okabe and Ito's colours, which colour-blind readers can tell apart, and two greys.
-_COLOURS = (
-    *("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#B8A800"),
-    *("#888888", "#7B3F99"),
-)
-_LINES = ("-", "--", ":")
 
 
 def plot_curves(
@@ -41,14 +32,14 @@ def plot_curves(
         figure.suptitle(title, fontsize=13, fontweight="bold", x=0.01, ha="left")
         scores, in_time, dev, train = figure.subplots(2, 2).flat
         for number, result in enumerate(drawn):
-            look = _look(number)
+            style = look(number)
             logs = list(result.logs.values())
-            chosen_by = _over_seeds([column(log.valid, kind.chosen_by.key) for log in logs])
-            _draw(scores, chosen_by, result.contender.label, look)
-            _draw(in_time, chosen_by, None, look, per_update=result.cost.time)
+            chosen_by = band([column(log.valid, kind.chosen_by.key) for log in logs])
+            draw(scores, chosen_by, result.contender.label, style)
+            draw(in_time, chosen_by, None, style, per_update=result.cost.time)
             losses = [kind.losses(log) for log in logs]
-            _draw(dev, _over_seeds([of_dev for _, of_dev in losses]), None, look)
-            _draw(train, _over_seeds([_smoothed(of_train) for of_train, _ in losses]), None, look)
+            draw(dev, band([of_dev for _, of_dev in losses]), None, style)
+            draw(train, band([smoothed(of_train) for of_train, _ in losses]), None, style)
         for axes, heading, x, y in (
             (scores, "Dev set", "updates", kind.chosen_by.title),
             (in_time, "Dev set over time", plain_updates, kind.chosen_by.title),
@@ -63,7 +54,7 @@ def plot_curves(
             axes.set_ylim(bottom=kind.floor)
             axes.axvline(compared, color=GREY, linestyle=":", linewidth=1.2)
         for axes in (dev, train):
-            _leave_out_the_beginning(axes)
+            leave_out_the_beginning(axes)
         figure.legend(loc="outside lower left", ncols=5)
         with written_whole(path) as temporary:
             figure.savefig(temporary, dpi=130)
@@ -88,56 +79,6 @@ def plot_bars(results: Sequence[Result], kind: Kind, title: str, path: Path) -> 
         panels[0].legend(loc="best")
         with written_whole(path) as temporary:
             figure.savefig(temporary, dpi=130)
-
-
-@dataclass(frozen=True)
-class _Curve:
-    """Means over seeds, with their range."""
-
-    updates: np.ndarray
-    mean: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
-def _over_seeds(curves: Sequence[tuple[list[int], list[float]]]) -> _Curve:
-    """Return the curve over those updates that all seeds have."""
-    by_update = [dict(zip(*curve, strict=True)) for curve in curves]
-    updates = sorted(set.intersection(*(set(values) for values in by_update)))
-    table = np.array([[values[update] for update in updates] for values in by_update])
-    return _Curve(np.array(updates), table.mean(0), table.min(0), table.max(0))
-
-
-def _smoothed(curve: tuple[list[int], list[float]]) -> tuple[list[int], list[float]]:
-    updates, values = curve
-    return updates, smooth(values, np.mean)
-
-
-def _draw(
-    axes: Axes, curve: _Curve, label: str | None, look: Mapping[str, Any], per_update: float = 1.0
-) -> None:
-    x = curve.updates * per_update
-    axes.plot(x, curve.mean, label=label, **look)
-    axes.fill_between(x, curve.low, curve.high, color=look["color"], alpha=0.12, linewidth=0)
-
-
-def _look(number: int) -> dict[str, Any]:
-    """Return colour and line style of the n-th method; many methods differ in style too."""
-    return {
-        "color": _COLOURS[number % len(_COLOURS)],
-        "linestyle": _LINES[number // len(_COLOURS) % len(_LINES)],
-    }
-
-
-def _leave_out_the_beginning(axes: Axes) -> None:
-    """Set the limits so that the fall from a uniform prediction does not flatten all the rest."""
-    curves = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
-    curves = [curve for curve in curves if curve.size]
-    if not curves:  # too few updates for the log
-        return
-    low = min(curve.min() for curve in curves)
-    late = max(curve[len(curve) // 3 :].max() for curve in curves)
-    axes.set_ylim(low - 0.05 * (late - low), late + 0.05 * (late - low))
 
 
 def _bars(axes: Axes, results: Sequence[Result], compared: Column) -> None:

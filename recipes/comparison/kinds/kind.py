@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from recipes.training.training_log import TrainingLog
-
-Curve = tuple[list[int], list[float]]
-"""Updates, and values there."""
+from recipes.training.training_log import Curve, TrainingLog
 
 
 @dataclass(frozen=True)

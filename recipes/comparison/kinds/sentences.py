@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from data_prep.encoders.prepared import PreparedEncoder
-from recipes.comparison.kinds.kind import Column, Curve, System
+from recipes.comparison.kinds.kind import Column, System
 from recipes.sentences.evaluate import evaluate
 from recipes.sentences.labelled import Labelled
 from recipes.sentences.metrics import compare, metrics_of
@@ -17,7 +17,7 @@ from recipes.sentences.trivial import rivals
 from recipes.support.errors import RecipeError
 from recipes.support.files import PREDICTIONS, SCORES, read_json, read_table
 from recipes.support.methods import metric_name
-from recipes.training.training_log import TrainingLog, column, unperturbed
+from recipes.training.training_log import Curve, TrainingLog, column, unperturbed
 
 _RIVALS = {"majority": "always the same label", "bag_of_words": "a bag of words"}
 

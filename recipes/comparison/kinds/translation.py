@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from recipes.comparison.contenders import PLAIN, PRESETS
-from recipes.comparison.kinds.kind import Column, Curve, System
+from recipes.comparison.kinds.kind import Column, System
 from recipes.evaluation.evaluate import evaluate
 from recipes.evaluation.scores import Scorer
 from recipes.evaluation.trivial import nearest_translations
@@ -20,7 +20,7 @@ from recipes.support.files import (
     read_table,
     sentences,
 )
-from recipes.training.training_log import TrainingLog, column
+from recipes.training.training_log import Curve, TrainingLog, column
 
 _BLEU = Column("bleu", "BLEU")
 _CHRF = Column("chrf", "chrF")
