@@ -15,7 +15,8 @@ ENVIRONMENT := $(VENV)/.installed
 PYTEST := python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare train table2 table3 parameter-study evaluate \
+.PHONY: help install demo compare train table2 table3 parameter-study table4 table6 figure2 figure3 figure4 \
+  glue-submission evaluate \
   export translate data bench bench-gpu test test-slow check format clean
 
 help: ## list the targets
@@ -31,17 +32,20 @@ $(ENVIRONMENT): requirements.txt
 demo: $(ENVIRONMENT) ## corpus, BPE, training, scores, a plot, a translator (METHOD=, CORPUS=, ARCHIVE=)
 	@PYTHON=python recipes/demo.sh
 
-compare: $(ENVIRONMENT) ## methods on one corpus (CORPUS= or TEXT=, METHODS=, SEEDS=, UPDATES=, JOBS=)
+compare: $(ENVIRONMENT) ## methods on one corpus (CORPUS= or TEXT=, ENCODER=, METHODS=, SEEDS=, UPDATES=, JOBS=)
 	@PYTHON=python recipes/compare.sh -- $(ARGS)
 
 train: $(ENVIRONMENT) ## train and score a recipe (RECIPE=, METHOD=, SEED=, GPUS=, SCALE=tiny, DRY_RUN=1)
 	@PYTHON=python "recipes/$(RECIPE).sh" -- $(ARGS)
 
-table2 table3 parameter-study: $(ENVIRONMENT)
+table2 table3 parameter-study table4 table6 figure2 figure3 figure4 glue-submission: $(ENVIRONMENT)
 	@PYTHON=python recipes/paper.sh $@ -- $(ARGS)
 table2: ## the paper's Table 2, all methods and seeds (SEEDS=, JOBS=, GPUS_EACH=, SCALE=tiny, DRY_RUN=1)
 table3: ## Table 3: WMT'16
 parameter-study: ## Figure 1: unrolled steps and radius, SALT against SMART (STEPS=, RADII=)
+table4: ## GLUE's dev sets (ENCODER=, TASKS=, METHODS=, SEEDS=, LRS=); table6: ANLI
+figure2: ## calibration of classifiers; figure3: losses; figure4: probing (the same variables)
+glue-submission: ## the zip for GLUE's server, of runs that are there (ENCODER=, METHOD=, SEED=)
 
 evaluate: $(ENVIRONMENT) ## of a trained recipe: scores, calibration, robustness (AVERAGE=, BASELINE=)
 	@PYTHON=python "recipes/$(RECIPE).sh" score calibrate robustness

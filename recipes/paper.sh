@@ -1,13 +1,22 @@
 #!/usr/bin/env bash
-# The paper's Tables 2 and 3 and its Figure 1: trains and scores all that is in them, several runs at a
-# time, and puts the results beside the paper's numbers. Run it from the root of the repository:
+# The paper's tables and figures: trains and scores all that is in them, several runs at a time, and puts the
+# results beside the paper's numbers. Run it from the root of the repository:
 #
-#   recipes/paper.sh table2|table3|parameter-study [-- OPTIONS]
+#   recipes/paper.sh WHAT [-- OPTIONS]
 #
+#   WHAT       of translations: table2, table3, parameter-study (Figure 1).
+#              Of sentences: table4 (GLUE), table6 (ANLI), figure2 (calibration), figure3 (losses), figure4
+#              (probing); glue-submission, which trains nothing
 #   OPTIONS    of fairseq-train, for all trainings; they override the recipes'
 #
-#   RECIPES    (default: the paper's; with SCALE=tiny libreoffice-help-de-en and multi30k-en-de)
-#   METHODS    of a table (default: its own, and salt-paper, which plays with the numbers of Table 8)
+#   RECIPES    of translations (default: the paper's; with SCALE=tiny libreoffice-help-de-en and
+#              multi30k-en-de)
+#   TASKS      of sentences: "rte mrpc" (default: the paper's; in figure4 those of the heads)
+#   ENCODER    of sentences, as finetune.sh takes it (default: minilm)
+#   LRS        of sentences: learning rates, "5e-5 1e-4 5e-4". The first seed is trained with each; every
+#              method and task goes on with the one that is best on dev (default: finetune.sh's own rate)
+#   METHODS    (default: the paper's; in tables salt-paper or R-Drop too)
+#   METHOD, SEED  of glue-submission (default: salt, 1)
 #   SEEDS      (default: "1 2 3")
 #   STEPS      of the study: ascent steps (default: "1 2 3")
 #   RADII      of the study: epsilon (default: "0.01 0.03 0.1 0.3 1")
@@ -17,24 +26,31 @@
 #   DRY_RUN    1: print the command of every run
 #   PYTHON     the python of the environment (default: python)
 #
-# What the recipes take besides (TOKENS, PRECISION, AVERAGE, ...) they get: see training.sh. A corpus that is
-# there is taken as it is; from copies of its archives make it first, with recipes/RECIPE.sh data. What is
-# finished is reused, run by run; the same command continues an interrupted one.
+# What the recipes take besides (TOKENS, EPOCHS, PRECISION, AVERAGE, ...) they get: see training.sh and
+# finetune.sh. A corpus that is there is taken as it is; from copies of its archives make it first, with the
+# recipe's stage data. What is finished is reused, run by run; the same command continues an interrupted one.
 set -euo pipefail
 
 # shellcheck source=recipes/training/job.sh
 source "${BASH_SOURCE[0]%/*}/training/job.sh"
 
 what=${1:-}
-[[ $what =~ ^(table2|table3|parameter-study)$ ]] ||
-  fail "usage: recipes/paper.sh table2|table3|parameter-study [-- options of fairseq-train]"
+[[ $what =~ ^(table[2346]|figure[234]|parameter-study|glue-submission)$ ]] ||
+  fail "usage: recipes/paper.sh table2|table3|table4|table6|parameter-study|figure2|figure3|figure4|glue-submission\
+ [-- options of fairseq-train]"
 shift
 [[ $# == 0 || $1 == -- ]] || fail "options of fairseq-train go after --"
 shift "$(($# > 0 ? 1 : 0))"
 options=("$@")
 read -r -a recipes <<<"${RECIPES:-}"
+read -r -a tasks <<<"${TASKS:-}"
+read -r -a rates <<<"${LRS:-}"
 read -r -a methods <<<"${METHODS:-}"
 read -r -a seeds <<<"${SEEDS:-1 2 3}"
+if [[ $what == glue-submission ]]; then
+  methods=("${METHOD:-salt}")
+  seeds=("${SEED:-1}")
+fi
 read -r -a steps <<<"${STEPS:-1 2 3}"
 read -r -a radii <<<"${RADII:-0.01 0.03 0.1 0.3 1}"
 scale=${SCALE:-full}
@@ -43,12 +59,18 @@ export PYTHON=$python
 [[ $scale =~ ^(full|tiny)$ ]] || fail "SCALE=$scale: allowed is full, tiny"
 [[ -d fairseq_adv && -d recipes ]] || fail "run it from the root of the repository"
 command -v "$python" >/dev/null || fail "PYTHON=$python: no such command"
+[[ ${#rates[@]} == 0 || -z ${LR:-} ]] || fail "LRS=$LRS, LR=$LR: give one of them"
+encoder=${ENCODER:-minilm}
+encoder=${encoder%/}
 unset OUT DATA METHOD SEED GPUS # of a single run
 words=(
-  "$what" --recipes ${recipes[@]+"${recipes[@]}"} --methods ${methods[@]+"${methods[@]}"}
+  "$what" --recipes ${recipes[@]+"${recipes[@]}"} --tasks ${tasks[@]+"${tasks[@]}"} --encoder "$encoder"
+  --rates ${rates[@]+"${rates[@]}"} --methods ${methods[@]+"${methods[@]}"}
   --seeds "${seeds[@]}" --steps "${steps[@]}" --radii "${radii[@]}" --scale "$scale"
   --gpus-each "${GPUS_EACH:-1}" ${JOBS:+--jobs "$JOBS"} ${DRY_RUN:+--dry-run}
 )
-[[ -n ${DRY_RUN:-} ]] || claim "results/paper/$what$([[ $scale == full ]] || echo "-$scale")"
+place=results/paper/$what$([[ $scale == full ]] || echo "-$scale")
+[[ $what =~ ^(table[23]|parameter-study)$ ]] || place+=/${encoder##*/}
+[[ -n ${DRY_RUN:-} ]] || claim "$place"
 unset DRY_RUN # python prints what it would do
 run "$python" -m recipes.paper "${words[@]}" -- ${options[@]+"${options[@]}"}

@@ -6,33 +6,26 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data_prep.support.parallel import cores
 from data_prep.support.printing import printable
 from data_prep.support.versions import installed
-from recipes.comparison.contenders import PLAIN, Contender, contenders
+from recipes.comparison.contenders import Contender, contenders
 from recipes.comparison.costs import Cost
 from recipes.comparison.figures import plot_bars, plot_curves
-from recipes.comparison.plan import RUNS, TASK, USER_DIR, Budget, Run, digest_of, plan_run
+from recipes.comparison.kinds.kind import Kind
+from recipes.comparison.kinds.sentences import Sentences
+from recipes.comparison.kinds.translation import Translation
+from recipes.comparison.plan import RUNS, USER_DIR, Budget, Run, digest_of, plan_run
 from recipes.comparison.results import Result, collect
 from recipes.comparison.run import OUTPUT, at, is_finished, job_of
 from recipes.comparison.table import Conditions, markdown
-from recipes.evaluation.scores import Scorer
-from recipes.evaluation.trivial import nearest_translations
-from recipes.models.prepared import Prepared
+from recipes.models.checkpoint import of_sentences
 from recipes.support.errors import RecipeError, run_main
-from recipes.support.files import (
-    SCORES,
-    data_report,
-    read_json,
-    sentences,
-    write_json,
-    written_whole,
-)
+from recipes.support.files import SCORES, read_json, write_json, written_whole
 from recipes.support.gpus import visible_gpus
 from recipes.support.pool import finish_all, threads
 
@@ -46,18 +39,17 @@ _TOOLS = ("torch", "ve-fairseq", "fairseq", "sacrebleu")
 
 
 def compare(
-    data: Path,
+    kind: Kind,
     out: Path,
     methods: Sequence[str],
     seeds: Sequence[int],
     budget: Budget,
     options: Sequence[str],
-    beam: int,
     jobs: int | None,
 ) -> list[str]:
-    """Train, translate and score every method with every seed; write tables and pictures to `out`.
+    """Train and score every method with every seed; write tables and pictures to `out`.
 
-    :param data: directory made by data_prep.
+    :param kind: what the models do, with what data.
     :param methods: see `contenders.contender`.
     :param options: of fairseq-train, which all share.
     :param jobs: trainings at a time; None is one per GPU or, without, one per core.
@@ -67,17 +59,13 @@ def compare(
         raise RecipeError(f"--jobs {jobs}: allowed is 1, 2, 3, ...")
     if len(set(seeds)) < len(seeds):  # two runs would train in one directory
         raise RecipeError(f"--seeds {' '.join(map(str, seeds))}: one is there twice")
-    report = data_report(data)
-    scorer = Prepared.of(data).scorer
-    scoring = scorer.signatures(
-        sentences(data, "test", report["languages"][1]), report["preparation"]["lower_cases"]
-    )
-    players = contenders(methods)
+    details = kind.details()  # or what is wrong with the data
+    players = contenders(methods, kind.presets, kind.plain)
     gpus = [] if "--cpu" in options else visible_gpus()
     jobs = jobs or len(gpus) or cores()
 
     print(f"2/4 costs: time and memory of an update, {len(players)} methods")
-    measured = measured_costs(data, out / COSTS, players, options, threads(jobs))
+    measured = measured_costs(kind, out / COSTS, players, options, threads(jobs))
     costs = {name: Cost(**cost) for name, cost in measured["methods"].items()}
     in_time = {p.name: budget.updates_in_time(costs[p.name].time) for p in players}
     runs = [
@@ -85,37 +73,33 @@ def compare(
             out,
             player,
             seed,
-            data,
+            kind,
             options,
             budget.every,
             horizons=(budget.updates, in_time[player.name]),
-            beam=beam,
         )
         for seed in seeds
         for player in players
     ]
     for run in runs:
         run.save()
-    _check_scored_alike(runs, scoring)
+    _check_scored_alike(runs)
     conditions = Conditions(
         corpus=printable(out.name),
-        languages=tuple(report["languages"]),
-        pairs=report["raw"]["kept"],
+        kind=kind,
+        details=details,
         seeds=tuple(seeds),
         budget=budget,
-        beam=beam,
         options=tuple(options),
-        trivial=_trivial(data, report["languages"], scorer),
-        signatures=scoring,
+        trivial=kind.trivial(),
         device=measured["device"],
         versions={"python": platform.python_version(), **installed(_TOOLS)},
     )
 
     def write_report() -> None:
         missing = [f"{run.contender}, seed {run.seed}" for run in runs if not is_finished(run)]
-        write(
-            out, conditions, collect(players, runs, costs, budget.updates, in_time, scorer), missing
-        )
+        results = collect(players, runs, costs, budget.updates, in_time, kind)
+        write(out, conditions, results, missing)
 
     print(f"3/4 training: {len(runs)} runs, {jobs} at a time, in {out / RUNS}")
     to_do = [job_of(run, costs[run.contender].time) for run in runs if not is_finished(run)]
@@ -132,30 +116,26 @@ def compare(
     return [job.name for job in failed]
 
 
-def _check_scored_alike(runs: Sequence[Run], signatures: Mapping[str, str]) -> None:
-    """Raise RecipeError if a run that is there was scored by other settings of sacreBLEU's."""
-
-    def settings(of: Mapping[str, str]) -> dict[str, str]:
-        return {metric: signature.split("|version:")[0] for metric, signature in of.items()}
-
+def _check_scored_alike(runs: Sequence[Run]) -> None:
+    """Raise RecipeError if a run that is there was scored otherwise."""
     for run in runs:
         for updates in run.horizons:
             path = at(run.directory, updates) / SCORES
             if path.exists():
-                there = settings(read_json(path, made_by="recipes/compare.sh")["signatures"])
-                if there != settings(signatures):
+                other = run.kind.check(read_json(path, made_by="recipes/compare.sh"))
+                if other is not None:
                     raise RecipeError(
-                        f"{path}: was scored with {there['bleu']}, which is no longer what this"
+                        f"{path}: was scored with {other}, which is no longer what this"
                         f" data is scored with: remove {run.directory}, or choose another OUT"
                     )
 
 
 def measured_costs(
-    data: Path, path: Path, players: Sequence[Contender], options: Sequence[str], cpu_threads: int
+    kind: Kind, path: Path, players: Sequence[Contender], options: Sequence[str], cpu_threads: int
 ) -> dict[str, Any]:
     """Return `costs.Costs` of all players as JSON; what `path` has of it is not measured again."""
-    shared = ["--user-dir", str(USER_DIR), "--task", TASK, *options]
-    conditions = {"shared": shared, "data": digest_of(data)}
+    shared = ["--user-dir", str(USER_DIR), "--task", kind.task, *kind.options(), *options]
+    conditions = {"shared": shared, "data": digest_of(kind.data)}
     there: dict[str, Any] = {}
     if path.exists():
         there = read_json(path, made_by="recipes/compare.sh")
@@ -166,10 +146,10 @@ def measured_costs(
     if not new:
         print(f"  already there, {path}")
         return there
-    plain = next(player for player in players if player.name == PLAIN)
+    plain = next(player for player in players if player.name == kind.plain)
     measured = path.with_name(f".new-{path.name}")
     # A process of its own gives back a GPU's memory.
-    command = [sys.executable, "-m", "recipes.comparison.costs", str(data / "bin")]
+    command = [sys.executable, "-m", "recipes.comparison.costs", str(kind.data / "bin")]
     command += ["--out", str(measured), "--baseline", shlex.join([plain.name, *plain.options])]
     for player in new:
         if player is not plain:
@@ -185,25 +165,6 @@ def measured_costs(
     return found
 
 
-def _trivial(
-    data: Path, languages: tuple[str, str], scorer: Scorer
-) -> dict[str, tuple[float, float]]:
-    """Return BLEU and chrF of translators that need no training."""
-    source, target = languages
-    test = sentences(data, "test", source)
-    systems = {
-        "the nearest training sentence": nearest_translations(
-            sentences(data, "train", source), sentences(data, "train", target), test
-        ),
-        "a copy of the source": test,
-    }
-    scores = {
-        name: scorer.score(found, sentences(data, "test", target))
-        for name, found in systems.items()
-    }
-    return {name: (found.bleu, found.chrf) for name, found in scores.items()}
-
-
 def write(
     out: Path, conditions: Conditions, results: Sequence[Result], missing: Sequence[str]
 ) -> None:
@@ -213,11 +174,22 @@ def write(
     with written_whole(out / TABLE) as temporary:
         text = printable(markdown(conditions, results, missing))  # options may name files
         temporary.write_text(text, encoding="utf-8")
-    title = f"{conditions.corpus}, {conditions.pairs['train']:,} training pairs"
-    plot_curves(results, conditions.budget, f"{title}: mean over seeds, and range", out / CURVES)
-    plot_bars(results, title, out / BARS)
+    kind = conditions.kind
+    title = f"{conditions.corpus}, {kind.size()}"
+    curves = f"{title}: mean over seeds, and range"
+    plot_curves(results, kind, conditions.budget, curves, out / CURVES)
+    plot_bars(results, kind, title, out / BARS)
     methods = [result.as_json() for result in results]
-    write_json(asdict(conditions) | {"missing": list(missing), "methods": methods}, out / FIGURES)
+    write_json(conditions.as_json() | {"missing": list(missing), "methods": methods}, out / FIGURES)
+
+
+def _kind(data: Path, encoder: Path | None, beam: int) -> Kind:
+    """Return what models do with data. Raises RecipeError if there is no encoder for sentences."""
+    if not of_sentences(data):
+        return Translation(data, beam)
+    if encoder is None:
+        raise RecipeError(f"{data} has sentences with labels: give their encoder, --encoder DIR")
+    return Sentences(data, encoder)
 
 
 def _main() -> None:
@@ -241,16 +213,18 @@ def _main() -> None:
         "--time", type=int, required=True, metavar="N", help="equal time, in plain updates"
     )
     parser.add_argument("--every", type=int, required=True, metavar="N", help="save, and validate")
-    parser.add_argument("--beam", type=int, default=5, metavar="N")
+    parser.add_argument("--beam", type=int, default=5, metavar="N", help="of translations")
+    parser.add_argument(
+        "--encoder", type=Path, metavar="DIR", help="of sentences: what all trainings begin with"
+    )
     parser.add_argument("--jobs", type=int, metavar="N", help="trainings at a time")
     # argparse itself takes no list of arguments after options.
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
     args, options = parser.parse_args(words[:end]), words[end + 1 :]
     budget = Budget(args.updates, args.time, args.every)
-    missing = compare(
-        args.data, args.out, args.methods, args.seeds, budget, options, args.beam, args.jobs
-    )
+    kind = _kind(args.data, args.encoder, args.beam)
+    missing = compare(kind, args.out, args.methods, args.seeds, budget, options, args.jobs)
     if (args.out / TABLE).exists():
         print("\n" + (args.out / TABLE).read_text("utf-8"))
     if missing:

@@ -29,13 +29,15 @@ class Contender:
     options: tuple[str, ...]
 
 
-def contender(name: str) -> Contender:
+def contender(name: str, directory: Path = PRESETS) -> Contender:
     """Return what a name stands for: a preset, then options that change it, after commas.
+
+    :param directory: of the presets.
 
     Raises RecipeError if there is no such preset, or if what follows is not an option.
     """
     preset, *changes = name.split(",")
-    presets = {path.stem: path for path in PRESETS.glob("*.txt")}
+    presets = {path.stem: path for path in directory.glob("*.txt")}
     if preset not in presets:
         known = ", ".join(sorted(presets))
         raise RecipeError(f"METHODS: {preset!r} is not a preset; there are {known}")
@@ -47,12 +49,15 @@ def contender(name: str) -> Contender:
     return Contender(name, label_of(name), (*read_preset(presets[preset]), *changes))
 
 
-def contenders(names: Sequence[str]) -> list[Contender]:
+def contenders(
+    names: Sequence[str], directory: Path = PRESETS, plain: str = PLAIN
+) -> list[Contender]:
     """Return what the names stand for; plain training comes first, asked for or not."""
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise RecipeError(f"METHODS: {', '.join(sorted(twice))} is there twice")
-    return [contender(name) for name in (PLAIN, *(name for name in names if name != PLAIN))]
+    ordered = (plain, *(name for name in names if name != plain))
+    return [contender(name, directory) for name in ordered]
 
 
 def read_preset(path: Path) -> list[str]:

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recipes.comparison.contenders import Contender
+from recipes.comparison.kinds import kind_from
+from recipes.comparison.kinds.kind import Kind
 from recipes.support.errors import RecipeError
 from recipes.support.files import read_json, write_json
 
 SPECIFICATION = "run.json"
 RUNS = "runs"
-TASK = "adversarial_translation"
 USER_DIR = Path(__file__).parents[2] / "fairseq_adv"
 
 # The comparison sets them, a run at a time.
@@ -71,8 +72,7 @@ class Run:
     :param directory: where all of it goes.
     :param command: fairseq-train's options, all but --max-update.
     :param horizons: numbers of updates after which to translate and score, ascending.
-    :param data: directory made by data_prep.
-    :param data_digest: of what is in it.
+    :param data_digest: of what is in the data.
     """
 
     directory: Path
@@ -80,9 +80,8 @@ class Run:
     seed: int
     command: tuple[str, ...]
     horizons: tuple[int, ...]
-    data: Path
     data_digest: str
-    beam: int
+    kind: Kind
 
     @property
     def cpu(self) -> bool:
@@ -102,25 +101,26 @@ class Run:
                     f"{self.directory} holds a training with other data or options:"
                     " remove it, or choose another OUT"
                 )
-        write_json(asdict(self) | {"directory": str(self.directory), "data": str(self.data)}, path)
+        found = {**vars(self), **self.kind.identity()}
+        write_json(found | {"directory": str(self.directory), "data": str(self.kind.data)}, path)
 
     @staticmethod
     def load(directory: Path) -> "Run":
         """Read what `save` wrote."""
         found = read_json(directory / SPECIFICATION, made_by="recipes/compare.sh")
         return Run(
-            **found
-            | {
-                "directory": directory,
-                "data": Path(found["data"]),
-                "command": tuple(found["command"]),
-                "horizons": tuple(found["horizons"]),
-            }
+            directory,
+            found["contender"],
+            found["seed"],
+            tuple(found["command"]),
+            tuple(found["horizons"]),
+            found["data_digest"],
+            kind_from(Path(found["data"]), found),
         )
 
     def _identity(self) -> tuple[object, ...]:
         """All that decides what the model is after so many updates."""
-        return self.command, self.data_digest, self.beam
+        return self.command, self.data_digest, self.kind.identity()
 
 
 def digest_of(data: Path) -> str:
@@ -132,11 +132,10 @@ def plan_run(
     directory: Path,
     contender: Contender,
     seed: int,
-    data: Path,
+    kind: Kind,
     options: Sequence[str],
     every: int,
     horizons: Sequence[int],
-    beam: int,
 ) -> Run:
     """Return the training of a method with a seed.
 
@@ -147,12 +146,14 @@ def plan_run(
         if option.split("=")[0] in _OURS:
             raise RecipeError(f"{option}: leave it out; the comparison sets it")
     run = directory / RUNS / contender.name / f"seed-{seed}"
+    data = kind.data
     command = (
-        *(str(data / "bin"), "--user-dir", str(USER_DIR), "--task", TASK),
+        *(str(data / "bin"), "--user-dir", str(USER_DIR), "--task", kind.task),
+        *kind.options(),
         *contender.options,
         *options,
         *("--seed", str(seed), "--save-dir", str(run / "checkpoints")),
-        *("--best-checkpoint-metric", "bleu", "--maximize-best-checkpoint-metric"),
+        *("--best-checkpoint-metric", kind.chosen_by.key, "--maximize-best-checkpoint-metric"),
         *("--save-interval-updates", str(every), "--validate-interval-updates", str(every)),
         *("--save-interval", "1000000", "--validate-interval", "1000000"),  # not by epochs
         *("--no-epoch-checkpoints", "--keep-interval-updates", "1"),
@@ -164,7 +165,6 @@ def plan_run(
         seed=seed,
         command=command,
         horizons=tuple(sorted(set(horizons) - {0})),
-        data=data,
         data_digest=digest_of(data),
-        beam=beam,
+        kind=kind,
     )

@@ -1,8 +1,8 @@
 """Do one training of a comparison: `python -m recipes.comparison.run DIR`.
 
 DIR holds run.json (see `plan.Run`). The model is trained up to each of its horizons in turn; there
-the best checkpoint so far, by dev BLEU, translates the test set with a length penalty that is
-tuned on the dev set. What is finished is reused.
+the best checkpoint so far, by the dev set, is scored on the test set (see `kinds.kind.Kind`). What
+is finished is reused.
 """
 
 import argparse
@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 from recipes.comparison.plan import Run
-from recipes.evaluation.evaluate import evaluate
 from recipes.models.checkpoint import updates_of
 from recipes.support.errors import RecipeError, run_main
 from recipes.support.files import CHECKPOINTS, LOG, SCORES, read_json
@@ -44,7 +43,7 @@ def job_of(run: Run, cost: float) -> Job:
     def result() -> str:
         scores = {n: read_json(at(run.directory, n) / SCORES, "compare.sh") for n in run.horizons}
         return ", ".join(
-            f"BLEU {found['systems']['model']['bleu']:.1f} after {updates:,} updates"
+            f"{run.kind.headline(found)} after {updates:,} updates"
             for updates, found in scores.items()
         )
 
@@ -86,15 +85,8 @@ def _train(run: Run, updates: int) -> None:
 
 
 def _evaluate(run: Run, updates: int) -> None:
-    evaluate(
-        run.data,
-        run.directory / CHECKPOINTS / "checkpoint_best.pt",
-        at(run.directory, updates),
-        beam=run.beam,
-        lenpen=None,
-        cpu=run.cpu,
-        workers=1,  # others train meanwhile
-    )
+    best = run.directory / CHECKPOINTS / "checkpoint_best.pt"
+    run.kind.evaluate(best, at(run.directory, updates), run.cpu)
 
 
 def _main() -> None:

@@ -1,23 +1,23 @@
 """A comparison as tables for people."""
 
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from recipes.comparison.costs import Cost
+from recipes.comparison.kinds.kind import Column, Kind
 from recipes.comparison.plan import Budget
 from recipes.comparison.results import Outcome, Result
 from recipes.support.markdown import markdown_table
 from recipes.support.seeds import over_seeds
 
 _SIGNIFICANT = 0.05
-_HOW_TO_READ = (
-    "Mean ± standard deviation over seeds. The best checkpoint so far by dev BLEU (greedy)"
-    " translates by beam search, with the length penalty that is best on dev; *lenpen 1*: BLEU"
-    " without that. *p < 0.05*: in how many seeds BLEU is significantly better (+) or worse (-)"
-    " than plain training's with the same seed, by sacreBLEU's paired bootstrap. *Time* is per"
-    " update, *memory* the peak of an update beyond what is held between updates, both relative to"
-    " plain training. A - in place of scores: no checkpoint in that time, or the run is missing."
+_Cell = tuple[str, Callable[[Outcome], str]]
+_COSTS_AND_GAPS = (
+    "*Time* is per update, *memory* the peak of an update beyond what is held between updates, both"
+    " relative to plain training. A - in place of scores: no checkpoint in that time, or the run is"
+    " missing."
 )
 
 
@@ -26,25 +26,28 @@ class Conditions:
     """What all runs of a comparison have in common.
 
     :param corpus: its name.
-    :param pairs: sentence pairs by split.
     :param options: of fairseq-train.
-    :param trivial: BLEU and chrF of translators that need no training, by name.
-    :param signatures: sacreBLEU's, by metric.
+    :param trivial: the figures of `Kind.compared` of predictors that need no training, by name.
+    :param details: see `Kind`.
     :param device: what the costs were measured on.
     :param versions: of the tools.
     """
 
     corpus: str
-    languages: tuple[str, str]
-    pairs: dict[str, int]
+    kind: Kind
+    details: Mapping[str, Any]
     seeds: tuple[int, ...]
     budget: Budget
-    beam: int
     options: tuple[str, ...]
-    trivial: dict[str, tuple[float, float]]
-    signatures: dict[str, str]
+    trivial: Mapping[str, Sequence[float]]
     device: str
     versions: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it in plain containers."""
+        found = {**vars(self), "budget": asdict(self.budget), **self.details}
+        del found["kind"], found["details"]
+        return {**self.kind.identity(), **found}
 
 
 def markdown(conditions: Conditions, results: Sequence[Result], missing: Sequence[str]) -> str:
@@ -52,38 +55,40 @@ def markdown(conditions: Conditions, results: Sequence[Result], missing: Sequenc
 
     :param missing: the runs that have no scores yet.
     """
-    budget = conditions.budget
-    source, target = conditions.languages
+    budget, kind = conditions.budget, conditions.kind
     seeds = len(conditions.seeds)
+    scores = _scores(kind)
     parts = [
         f"# {conditions.corpus}: {len(results)} methods, {seeds} seed{'s' if seeds > 1 else ''}",
-        f"{source} to {target}, {conditions.pairs['train']:,} training pairs,"
-        f" {conditions.pairs['valid']:,} dev and {conditions.pairs['test']:,} test sentences."
-        f" Seeds {', '.join(map(str, conditions.seeds))}. Checkpoints every {budget.every:,}"
-        f" updates, beam {conditions.beam}. Costs measured on: {conditions.device}.",
-        _HOW_TO_READ,
+        f"{kind.introduction()} Seeds {', '.join(map(str, conditions.seeds))}. Checkpoints every"
+        f" {budget.every:,} updates. Costs measured on: {conditions.device}.",
+        f"Mean ± standard deviation over seeds. {kind.how_scored} {_COSTS_AND_GAPS}",
     ]
     if missing:
         parts.append("**Missing:** " + "; ".join(missing) + ".")
     parts += [
         f"## After equally many updates: {budget.updates:,}",
-        _table(results, lambda result: result.equal_updates, _SCORES, _COSTS),
+        _table(results, lambda result: result.equal_updates, scores, _COSTS),
         f"## After equal time: that of {budget.time:,} updates of plain training",
-        _table(results, lambda result: result.equal_time, [_UPDATES, *_SCORES]),
+        _table(results, lambda result: result.equal_time, [_UPDATES, *scores]),
     ]
     if conditions.trivial:
         parts.append(
             "Without training: "
             + ", ".join(
-                f"{name} BLEU {bleu:.1f}, chrF {chrf:.1f}"
-                for name, (bleu, chrf) in conditions.trivial.items()
+                f"{name} "
+                + ", ".join(
+                    f"{column.title} {value:.1f}"
+                    for column, value in zip(kind.compared, figures, strict=True)
+                )
+                for name, figures in conditions.trivial.items()
             )
             + "."
         )
     parts += [
         "## Which game was played",
         "Medians over the second half of the equal updates, means over seeds; losses in bits per"
-        " target token. *adv_gain* is what the adversary adds to *adv_loss*; *interaction* is the"
+        f" {kind.unit}. *adv_gain* is what the adversary adds to *adv_loss*; *interaction* is the"
         " leader-follower term's share of the gradient.",
         _gauge_table(results),
         "## Settings",
@@ -91,7 +96,7 @@ def markdown(conditions: Conditions, results: Sequence[Result], missing: Sequenc
         "\n".join(
             f"- {result.contender.label}: {_code(result.contender.options)}" for result in results
         ),
-        "; ".join(f"{name}: `{found}`" for name, found in conditions.signatures.items()),
+        *kind.appendix(),
         ", ".join(f"{tool} {version}" for tool, version in conditions.versions.items()),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -100,7 +105,7 @@ def markdown(conditions: Conditions, results: Sequence[Result], missing: Sequenc
 def _table(
     results: Sequence[Result],
     outcome_of: Callable[[Result], Outcome | None],
-    columns: Sequence[tuple[str, Callable[[Outcome], str]]],
+    columns: Sequence[_Cell],
     costs: Sequence[tuple[str, Callable[[Cost], str]]] = (),
 ) -> str:
     rows = [["method", *(name for name, _ in (*columns, *costs))]]
@@ -111,35 +116,48 @@ def _table(
     return markdown_table(rows)
 
 
-def significance(outcome: Outcome) -> str:
-    """Return in how many seeds BLEU is significantly better or worse than plain training's."""
-    if outcome.bleu_difference is None:
+def significance(outcome: Outcome, key: str) -> str:
+    """Return in how many seeds a figure is significantly better or worse than plain training's."""
+    differences = outcome.differences[key]
+    if differences is None:
         return "-"
     significant = [
-        outcome.bleu_difference.by_seed[seed] > 0
-        for seed, p in outcome.bleu_p.items()
-        if p < _SIGNIFICANT
+        differences.by_seed[seed] > 0 for seed, p in outcome.p[key].items() if p < _SIGNIFICANT
     ]
     better, worse = significant.count(True), significant.count(False)
     counts = [f"+{better}"] * (better > 0) + [f"-{worse}"] * (worse > 0) or ["0"]
-    return f"{' '.join(counts)} of {len(outcome.bleu_p)}"
+    return f"{' '.join(counts)} of {len(outcome.p[key])}"
 
 
-def _difference(outcome: Outcome) -> str:
-    found = outcome.bleu_difference
-    return "-" if found is None else over_seeds(found, sign="+")
+_UPDATES: _Cell = ("updates", lambda outcome: f"{outcome.updates:,}")
 
 
-_UPDATES = ("updates", lambda outcome: f"{outcome.updates:,}")
-_SCORES: list[tuple[str, Callable[[Outcome], str]]] = [
-    ("BLEU", lambda outcome: over_seeds(outcome.bleu)),
-    ("against plain", _difference),
-    ("p < 0.05", significance),
-    ("chrF", lambda outcome: over_seeds(outcome.chrf)),
-    ("length", lambda outcome: f"{outcome.length_ratio.mean:.2f}"),
-    ("lenpen 1", lambda outcome: f"{outcome.bleu_untuned.mean:.1f}"),
-    ("dev BLEU", lambda outcome: over_seeds(outcome.dev_bleu)),
-]
+def _scores(kind: Kind) -> list[_Cell]:
+    """Return the columns of scores; after the first one come its differences to plain training."""
+    first, *others = kind.columns
+
+    def difference(outcome: Outcome) -> str:
+        found = outcome.differences[first.key]
+        return "-" if found is None else over_seeds(found, sign="+")
+
+    return [
+        _cell(first),
+        ("against plain", difference),
+        (f"p < {_SIGNIFICANT}", lambda outcome: significance(outcome, first.key)),
+        *map(_cell, others),
+    ]
+
+
+def _cell(column: Column) -> _Cell:
+    def of(outcome: Outcome) -> str:
+        figure = outcome.figures[column.key]
+        if column.spread:
+            return over_seeds(figure, column.digits)
+        return f"{figure.mean:.{column.digits}f}"
+
+    return column.title, of
+
+
 _COSTS: list[tuple[str, Callable[[Cost], str]]] = [
     ("time", lambda cost: f"{cost.time:.2f}"),
     ("memory", lambda cost: f"{cost.memory:.2f}"),

@@ -1,73 +1,40 @@
-"""Tables 2 and 3 and Figure 1 of the paper: `python -m recipes.paper`, called by recipes/paper.sh.
+"""Tables and figures of the paper: `python -m recipes.paper`, called by recipes/paper.sh.
 
 The trainings are those of `make train`, in the same directories: what is finished is reused, and
 what this command has trained can be evaluated, exported or continued with the recipe.
 """
 
 import argparse
-import platform
-import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from data_prep.support.parallel import cores
-from data_prep.support.versions import installed
-from recipes.paper import study, tables
-from recipes.paper.reported import TABLES, PaperTable
-from recipes.paper.runs import PaperRun, over_runs
+from recipes.paper import losses, probing, reliability, study, submission, tables
+from recipes.paper.fine_tuning import Choice, table_plan
+from recipes.paper.plan import Corpus, Means, Plan, Scale, finish, missing_note, versions
+from recipes.paper.reported import LABELS, TABLES, PaperTable
+from recipes.paper.runs import Run, Translating, over_runs
 from recipes.support.errors import RecipeError, run_main
 from recipes.support.files import write_json, written_whole
-from recipes.support.gpus import visible_gpus
-from recipes.support.pool import finish_all
 
 STUDY = "parameter-study"
-_TOOLS = ("torch", "ve-fairseq", "sacrebleu")
+SUBMISSION = "glue-submission"
+_FIGURES = {"figure2": reliability.plan, "figure3": losses.plan, "figure4": probing.plan}
 _PAPER_S_OWN = "salt-paper"  # our salt plays another game than the paper's numbers
 
 
-@dataclass(frozen=True)
-class Scale:
-    """At what size the recipes are run: `full` or `tiny`."""
-
-    name: str
-
-    def of(self, what: str) -> str:
-        """Return the name of a recipe, or of what is made with them, at this scale."""
-        return what if self.name == "full" else f"{what}-{self.name}"
-
-    def recipes(self, paper_s: Sequence[str]) -> list[str]:
-        """Return the recipes to take if the user names none: to try it, corpora at hand."""
-        tiny = ["libreoffice-help-de-en", "multi30k-en-de"]
-        return list(paper_s) if self.name == "full" else tiny
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to train, and what to make of it.
-
-    :param report: writes tables and pictures; it is given the runs that are not finished.
-    """
-
-    recipes: Sequence[str]
-    runs: Sequence[PaperRun]
-    report: Callable[[Sequence[PaperRun]], None]
-
-
-def table_plan(table: PaperTable, args: argparse.Namespace, out: Path) -> Plan:
-    """Return what a table takes."""
+def translation_table_plan(table: PaperTable, args: argparse.Namespace, out: Path) -> Plan:
+    """Return what a table of BLEU takes."""
     recipes = args.recipes or args.scale.recipes(table.recipes)
     runs = [
-        PaperRun(recipe, method, seed, args.scale.of(recipe))
+        Translating(method, seed, recipe, args.scale.of(recipe))
         for recipe in recipes
         for seed in args.seeds
         for method in args.methods or [*table.methods, _PAPER_S_OWN]
     ]
 
-    def report(missing: Sequence[PaperRun]) -> None:
+    def report(missing: Sequence[Run]) -> None:
         rows = {args.scale.of(r): tables.rows_of(table, r, runs) for r in recipes}
         text = tables.markdown(table, rows, args.seeds, _notes(runs, missing))
         with written_whole(out / "table.md") as temporary:
@@ -80,7 +47,7 @@ def table_plan(table: PaperTable, args: argparse.Namespace, out: Path) -> Plan:
         }
         write_json(found, out / "table.json")
 
-    return Plan(recipes, runs, report)
+    return Plan(_corpora(recipes, args.scale), lambda: runs, report)
 
 
 def study_plan(args: argparse.Namespace, out: Path) -> Plan:
@@ -92,13 +59,13 @@ def study_plan(args: argparse.Namespace, out: Path) -> Plan:
         for recipe in recipes
     }
 
-    def report(missing: Sequence[PaperRun]) -> None:
+    def report(missing: Sequence[Run]) -> None:
         for recipe, of_recipe in runs.items():
             name = args.scale.of(recipe)
             kind = "sacrebleu" if recipe in TABLES["table3"].recipes else "tokenized_bleu"
             points = study.points_of(panels, of_recipe, kind)
             plain = over_runs([run for run in of_recipe if run.method == tables.PLAIN], kind)
-            notes = _notes(of_recipe, [run for run in missing if run.recipe == recipe])
+            notes = _notes(of_recipe, [run for run in missing if run in of_recipe])
             text = study.markdown(name, panels, points, plain, args.seeds, notes)
             with written_whole(out / f"{name}.md") as temporary:
                 temporary.write_text(text, encoding="utf-8")
@@ -110,12 +77,17 @@ def study_plan(args: argparse.Namespace, out: Path) -> Plan:
             }
             write_json(found, out / f"{name}.json")
 
-    return Plan(recipes, [run for of_recipe in runs.values() for run in of_recipe], report)
+    all_runs = [run for of_recipe in runs.values() for run in of_recipe]
+    return Plan(_corpora(recipes, args.scale), lambda: all_runs, report)
 
 
-def _notes(runs: Sequence[PaperRun], missing: Sequence[PaperRun]) -> list[str]:
+def _corpora(recipes: Sequence[str], scale: Scale) -> list[Corpus]:
+    return [Corpus(r, f"recipes/{r}.sh", {}, Path("data", scale.of(r))) for r in recipes]
+
+
+def _notes(runs: Sequence[Run], missing: Sequence[Run]) -> list[str]:
     """Return the paragraphs below a table: what is missing, how it was measured."""
-    notes = [f"**Missing:** {'; '.join(map(str, missing))}."] if missing else []
+    notes = missing_note(missing)
     scores = [found for run in runs if (found := run.scores) is not None]
     if scores:
         checkpoints = sorted({Path(found["checkpoint"]).name for found in scores})
@@ -125,64 +97,35 @@ def _notes(runs: Sequence[PaperRun], missing: Sequence[PaperRun]) -> list[str]:
             f"Scored: {', '.join(checkpoints)}; {'; '.join(searches)}.",
             f"sacreBLEU: {', '.join(signatures)}",
         ]
-    versions = {"python": platform.python_version(), **installed(_TOOLS)}
-    return [*notes, ", ".join(f"{tool} {version}" for tool, version in versions.items())]
+    return [*notes, versions()]
 
 
-def finish(plan: Plan, args: argparse.Namespace, out: Path) -> None:
-    """Train and score what is missing, as many runs at a time as there is room for; report."""
-    gpus = visible_gpus()
-    each = args.gpus_each if gpus else 0
-    if each > len(gpus):
-        raise RecipeError(f"GPUS_EACH={each}: there are {len(gpus)}")
-    at_a_time = args.jobs or (len(gpus) // each if gpus else cores())
-    jobs = [run.job(each, args.options) for run in plan.runs]  # refuses wrong settings
-    scale = {"SCALE": args.scale.name}
-    if args.dry_run:
-        for recipe in plan.recipes:
-            print(_line(scale, [f"recipes/{recipe}.sh", "data"]))
-        for job in jobs:
-            print(_line(scale | dict(job.environment), job.command))
-        return
-    for recipe in plan.recipes:
-        # Before the runs, which would wait for one another.
-        if not Path("data", args.scale.of(recipe), "report.json").exists():
-            print(f"1/3 data: {recipe}")
-            if subprocess.run([f"recipes/{recipe}.sh", "data"]).returncode:
-                raise RecipeError(f"the corpus of recipes/{recipe}.sh could not be made")
-    print(f"2/3 training: {len(jobs)} runs, {at_a_time} at a time")
-
-    def report() -> None:
-        plan.report([run for run in plan.runs if run.scores is None])
-
-    failed = finish_all(jobs, at_a_time, gpus, after_each=report, gpus_each=max(1, each))
-    print(f"3/3 report: {out}")
-    report()
-    for text in sorted(out.glob("*.md")):
-        print("\n" + text.read_text("utf-8"))
-    if failed:
-        raise RecipeError(
-            f"{len(failed)} of {len(jobs)} runs failed; the same command tries them again"
-        )
-
-
-def _line(variables: dict[str, str], command: Sequence[str]) -> str:
-    """Return a command with its variables as one would type it."""
-    return " ".join([*(f"{k}={shlex.quote(v)}" for k, v in variables.items()), shlex.join(command)])
+def _planner(what: str) -> Callable[[argparse.Namespace, Path], Plan]:
+    """Return what plans a table or a figure, in its directory of results."""
+    if what == STUDY:
+        return study_plan
+    if what in TABLES:
+        return partial(translation_table_plan, TABLES[what])
+    of_labels = _FIGURES.get(what) or partial(table_plan, LABELS[what])
+    return lambda args, out: of_labels(Choice.of(args, what), out)
 
 
 def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="recipes.paper",
-        description="The paper's tables and Figure 1.",
+        description="The paper's tables and figures.",
         usage="%(prog)s WHAT [options] [-- options of fairseq-train]",
     )
-    parser.add_argument("what", metavar="WHAT", choices=[*TABLES, STUDY])
-    parser.add_argument("--recipes", nargs="*", metavar="NAME", help="(default: the paper's)")
-    parser.add_argument("--methods", nargs="*", metavar="METHOD", help="of a table")
+    everything = [*TABLES, STUDY, *LABELS, *_FIGURES, SUBMISSION]
+    parser.add_argument("what", metavar="WHAT", choices=everything)
+    parser.add_argument("--recipes", nargs="*", metavar="NAME", help="of translations")
+    parser.add_argument("--tasks", nargs="*", metavar="NAME", help="of sentences")
+    parser.add_argument("--encoder", default="minilm", metavar="NAME", help="of sentences")
+    parser.add_argument("--methods", nargs="*", metavar="METHOD")
     parser.add_argument("--seeds", nargs="+", type=int, required=True, metavar="N")
-    parser.add_argument("--steps", nargs="+", type=int, required=True, metavar="K")
-    parser.add_argument("--radii", nargs="+", type=float, required=True, metavar="EPSILON")
+    parser.add_argument("--rates", nargs="*", metavar="LR", help="to choose from, on dev")
+    parser.add_argument("--steps", nargs="+", type=int, default=[1], metavar="K")
+    parser.add_argument("--radii", nargs="+", type=float, default=[1.0], metavar="EPSILON")
     parser.add_argument("--scale", type=Scale, required=True, metavar="SCALE")
     parser.add_argument("--gpus-each", type=int, default=1, metavar="N")
     parser.add_argument("--jobs", type=int, metavar="N", help="trainings at a time")
@@ -191,21 +134,29 @@ def _main() -> None:
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
     args = parser.parse_args(words[:end])
-    args.options = words[end + 1 :]
+    options = words[end + 1 :]
     for name in ("gpus_each", "jobs"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise RecipeError(f"{name.upper()}={value}: allowed is 1, 2, 3, ...")
-    for name in ("recipes", "methods", "seeds", "steps", "radii"):
-        values = getattr(args, name)
+    variables = {name: name for name in ("recipes", "tasks", "methods", "seeds", "steps", "radii")}
+    for name, variable in {**variables, "rates": "lrs"}.items():
+        values = getattr(args, name) or []
         if len(set(values)) < len(values):
-            raise RecipeError(f"{name.upper()}={' '.join(map(str, values))}: one is there twice")
-    for recipe in args.recipes:
+            raise RecipeError(
+                f"{variable.upper()}={' '.join(map(str, values))}: one is there twice"
+            )
+    for recipe in args.recipes or []:
         if not Path("recipes", f"{recipe}.sh").is_file():
             raise RecipeError(f"RECIPES={recipe}: there is no recipes/{recipe}.sh")
+    if args.what == SUBMISSION:
+        submission.submit(Choice.of(args, args.what), args.dry_run)
+        return
     out = Path("results/paper", args.scale.of(args.what))
-    make_plan = study_plan if args.what == STUDY else partial(table_plan, TABLES[args.what])
-    finish(make_plan(args, out), args, out)
+    if args.what not in (*TABLES, STUDY):
+        out /= Path(args.encoder).name
+    means = Means(args.scale, options, args.gpus_each, args.jobs, args.dry_run)
+    finish(_planner(args.what)(args, out), means, out)
 
 
 if __name__ == "__main__":

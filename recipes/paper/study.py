@@ -14,13 +14,14 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recipes.paper.runs import PaperRun, over_runs
+from recipes.paper.beside import cell
+from recipes.paper.runs import Translating, over_runs
 from recipes.paper.tables import PLAIN
 from recipes.support.files import written_whole
 from recipes.support.markdown import markdown_table
 from recipes.support.methods import name_of
 from recipes.support.plot import STYLE
-from recipes.support.seeds import OverSeeds, over_seeds
+from recipes.support.seeds import OverSeeds
 
 METHODS = ("salt", "smart")
 _COLOURS = {"salt": "#0072B2", "smart": "#E69F00"}
@@ -88,9 +89,9 @@ class Point:
         return vars(self) | {"bleu": self.bleu.as_json() if self.bleu else None}
 
 
-def points_of(drawn: Sequence[Panel], runs: Sequence[PaperRun], score: str) -> list[Point]:
+def points_of(drawn: Sequence[Panel], runs: Sequence[Translating], score: str) -> list[Point]:
     """Return all points of the panels."""
-    by_method: dict[str, list[PaperRun]] = {}
+    by_method: dict[str, list[Translating]] = {}
     for run in runs:
         by_method.setdefault(run.method, []).append(run)
     return [
@@ -122,22 +123,18 @@ def markdown(
     parts = [
         f"# Figure 1 of Zuo et al. (2021): {name}",
         f"BLEU on the test set, mean ± standard deviation over the seeds"
-        f" {', '.join(map(str, seeds))}. Plain training: {_cell(plain)}. A step is as long as the"
+        f" {', '.join(map(str, seeds))}. Plain training: {cell(plain)}. A step is as long as the"
         " radius, so that the follower reaches it.",
     ]
     for panel in drawn:
         found = {(p.method, p.value): p.bleu for p in points if p.panel == panel.title}
         rows = [[panel.axis, *(name_of(method) for method in METHODS)]]
         rows += [
-            [f"{value:g}", *(_cell(found[method, value]) for method in METHODS)]
+            [f"{value:g}", *(cell(found[method, value]) for method in METHODS)]
             for value in panel.settings
         ]
         parts += [f"## {panel.title}", markdown_table(rows)]
     return "\n\n".join([*parts, *notes]) + "\n"
-
-
-def _cell(figure: OverSeeds | None) -> str:
-    return "-" if figure is None else over_seeds(figure)
 
 
 def plot(
@@ -189,7 +186,9 @@ def _curve(axes: Axes, points: Sequence[Point]) -> None:
     )
 
 
-def runs_of(recipe: str, name: str, drawn: Sequence[Panel], seeds: Sequence[int]) -> list[PaperRun]:
+def runs_of(
+    recipe: str, name: str, drawn: Sequence[Panel], seeds: Sequence[int]
+) -> list[Translating]:
     """Return what is trained for the panels, plain training first, each once."""
     methods = dict.fromkeys([PLAIN, *(method for panel in drawn for method in panel.methods)])
-    return [PaperRun(recipe, method, seed, name) for seed in seeds for method in methods]
+    return [Translating(method, seed, recipe, name) for seed in seeds for method in methods]

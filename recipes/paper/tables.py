@@ -5,17 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
+from recipes.paper.beside import Beside, cell, plot_beside, preset_reported
 from recipes.paper.reported import PaperTable
-from recipes.paper.runs import PaperRun, gain, over_runs
-from recipes.support.files import written_whole
+from recipes.paper.runs import Translating, gain, over_runs
 from recipes.support.markdown import markdown_table
 from recipes.support.methods import label_of
-from recipes.support.plot import GREY, STYLE
-from recipes.support.seeds import OverSeeds, over_seeds
+from recipes.support.seeds import OverSeeds
 
 PLAIN = "transformer"
 _NAMES = {"tokenized_bleu": "tokenised BLEU", "sacrebleu": "sacreBLEU"}
@@ -47,18 +42,17 @@ class Row:
         }
 
 
-def rows_of(table: PaperTable, recipe: str, runs: Sequence[PaperRun]) -> list[Row]:
+def rows_of(table: PaperTable, recipe: str, runs: Sequence[Translating]) -> list[Row]:
     """Return a row for each method among the runs of a recipe, in their order."""
     reported = table.bleu.get(recipe, {})
-    by_method: dict[str, list[PaperRun]] = {}
+    by_method: dict[str, list[Translating]] = {}
     for run in runs:
         if run.recipe == recipe:
             by_method.setdefault(run.method, []).append(run)
     plain = over_runs(by_method.get(PLAIN, []), table.score)
     rows = []
     for method, of_method in by_method.items():
-        # The paper's numbers of a method are for any settings of it that we play.
-        paper = reported.get(method.split(",")[0].removesuffix("-paper"))
+        paper = reported.get(preset_reported(method))
         bleu = over_runs(of_method, table.score)
         rows.append(
             Row(
@@ -98,64 +92,19 @@ def markdown(
                 label_of(row.method),
                 "-" if row.paper is None else f"{row.paper:.1f}",
                 "-" if row.paper_gain is None else f"{row.paper_gain:+.1f}",
-                _cell(row.bleu),
-                _cell(row.gain, sign="+"),
+                cell(row.bleu),
+                cell(row.gain, sign="+"),
                 str(len(row.bleu.by_seed)) if row.bleu else "0",
             ]
-            lines.append([*line, _cell(row.sacrebleu)] if len(header) > len(line) else line)
+            lines.append([*line, cell(row.sacrebleu)] if len(header) > len(line) else line)
         parts += [f"## {name}", markdown_table(lines)]
     return "\n\n".join([*parts, *notes]) + "\n"
 
 
-def _cell(figure: OverSeeds | None, sign: str = "") -> str:
-    return "-" if figure is None else over_seeds(figure, sign=sign)
-
-
 def plot(table: PaperTable, rows: dict[str, list[Row]], path: Path) -> None:
     """Draw ours beside the paper's, a panel for each recipe. A PNG, written whole or not at all."""
-    tallest = max(map(len, rows.values()))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(1 + 4.6 * len(rows), 1.5 + 0.55 * tallest), layout="constrained")
-        figure.suptitle(
-            f"Table {table.number}, {_NAMES[table.score]}",
-            fontsize=13,
-            fontweight="bold",
-            x=0.01,
-            ha="left",
-        )
-        panels = figure.subplots(1, len(rows), squeeze=False)[0]
-        for axes, (name, of_name) in zip(panels, rows.items(), strict=True):
-            _panel(axes, of_name)
-            axes.set_title(name)
-        handles = panels[0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside lower left", ncols=2)
-        with written_whole(path) as temporary:
-            figure.savefig(temporary, dpi=130)
-
-
-def _panel(axes: Axes, rows: Sequence[Row]) -> None:
-    reported: list[float] = []
-    for y, row in enumerate(rows):
-        if row.paper is not None:
-            axes.barh(y + 0.2, row.paper, 0.36, color="#BBBBBB")
-            reported.append(row.paper)
-        if row.bleu is not None:
-            axes.barh(y - 0.2, row.bleu.mean, 0.36, color="#0072B2", alpha=0.8)
-            seeds = list(row.bleu.by_seed.values())
-            axes.plot(seeds, [y - 0.2] * len(seeds), "o", color="black", markersize=3.5, alpha=0.7)
-            if row.bleu.std is not None:
-                axes.errorbar(
-                    row.bleu.mean, y - 0.2, xerr=row.bleu.std, color=GREY, capsize=3, linewidth=1.2
-                )
-            reported += seeds
-    axes.barh([0], [0], color="#0072B2", alpha=0.8, label="ours (dots: seeds)")
-    axes.barh([0], [0], color="#BBBBBB", label="paper")
-    axes.set_yticks(range(len(rows)), [label_of(row.method) for row in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.grid(axis="y", visible=False)
-    left = 0.0
-    if reported:  # the differences are small beside the scores
-        low, high = min(reported), max(reported)
-        left = max(0.0, low - 0.6 * (high - low) - 0.5)
-        axes.set_xlim(left, high + 0.1 * (high - low) + 0.2)
-    axes.set_xlabel("BLEU (the axis does not begin at 0)" if left else "BLEU")
+    panels = {
+        name: [Beside(row.method, row.paper, row.bleu) for row in of_name]
+        for name, of_name in rows.items()
+    }
+    plot_beside(panels, f"Table {table.number}, {_NAMES[table.score]}", "BLEU", path)

@@ -1,4 +1,4 @@
-"""What the methods are called in reports."""
+"""What methods and metrics are called in reports."""
 
 _NAMES = {
     "label_smoothed_cross_entropy": "Transformer",
@@ -8,6 +8,16 @@ _NAMES = {
     "freelb": "FreeLB",
     "rdrop": "R-Drop",
     "simcut": "SimCut",
+}
+
+
+_METRICS = {
+    "acc_and_f1": "accuracy and F1",
+    "f1": "F1",
+    "mcc": "MCC",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "pearson_and_spearman": "Pearson and Spearman",
 }
 
 
@@ -25,3 +35,8 @@ def label_of(method: str) -> str:
         criterion, *variant = preset.split("-")
         label = ", ".join([name_of(criterion), *variant])
     return ", ".join([label, *(change[2:].replace("=", " ") for change in changes)])
+
+
+def metric_name(metric: str) -> str:
+    """Return what to call a metric of `recipes.sentences.metrics`; a pair of them is their mean."""
+    return _METRICS.get(metric, metric)

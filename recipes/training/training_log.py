@@ -18,6 +18,10 @@ from recipes.support.errors import RecipeError
 _PREFIXES = {"train": "", "valid": "valid_"}
 
 
+Curve = tuple[list[int], list[float]]
+"""Updates, and values there."""
+
+
 @dataclass(frozen=True)
 class Record:
     """One line of the log.
@@ -81,10 +85,19 @@ def kind_of(valid: Iterable[Record]) -> Kind:
     return Kind("sentence", found, _SCORES[found], ("clean_loss", "loss"))
 
 
-def column(records: Iterable[Record], name: str) -> tuple[list[int], list[float]]:
+def column(records: Iterable[Record], name: str) -> Curve:
     """Return the updates at which `name` was logged, and its values there."""
     found = [(record.update, record.values[name]) for record in records if name in record.values]
     return [update for update, _ in found], [value for _, value in found]
+
+
+def unperturbed(log: TrainingLog) -> Curve:
+    """Return the losses of labels of sentences in training, on what no game has perturbed.
+
+    Nothing where all passes of a game are perturbed.
+    """
+    plays = any("adv_loss" in record.values for record in log.train)
+    return column(log.train, "clean_loss" if plays else "loss")
 
 
 def read_log(path: Path) -> TrainingLog:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from recipes.comparison.contenders import contender
+from recipes.comparison.kinds.translation import Translation
 from recipes.comparison.plan import Run, plan_run
 
 
@@ -26,6 +27,6 @@ def planned(out: Path, data: Path, **more: Any) -> Run:
         "options": ["--max-tokens", "100", "--cpu"],
         "every": 5,
         "horizons": (20, 10, 20, 0),
-        "beam": 4,
+        "kind": Translation(data, beam=4),
     }
-    return plan_run(directory=out, data=data, **(settings | more))
+    return plan_run(directory=out, **(settings | more))

@@ -7,15 +7,17 @@ import math
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import sacrebleu
 
+from data_prep.preparation import Preparation
 from recipes.comparison.__main__ import _check_scored_alike, write
 from recipes.comparison.contenders import contender, contenders
 from recipes.comparison.costs import Cost
+from recipes.comparison.kinds.translation import Translation
 from recipes.comparison.plan import Budget, Run
 from recipes.comparison.results import Result, best_validation, collect
 from recipes.comparison.run import at
@@ -52,9 +54,7 @@ def finished_run(
     out: Path, data: Path, name: str, seed: int, at_updates: dict[int, list[str]], log: str
 ) -> Run:
     """A run as it lies there when it is finished, with translations at its horizons."""
-    run = planned(
-        out, data, contender=contender(name), seed=seed, horizons=tuple(at_updates), beam=4
-    )
+    run = planned(out, data, contender=contender(name), seed=seed, horizons=tuple(at_updates))
     run.save()
     (run.directory / LOG).write_text(log)
     for updates, translations in at_updates.items():
@@ -80,6 +80,19 @@ def log_of(bleu: list[float], **gauges: float) -> str:
     return "\n".join(lines) + "\n"
 
 
+def described(data: Path, target: str = "en") -> Translation:
+    """The data with what a report of data_prep's says of them."""
+    report = {
+        "languages": ["de", target],
+        "raw": {"kept": {"train": 4000, "valid": 100, "test": len(REFERENCES)}},
+        "preparation": asdict(Preparation()),
+    }
+    write_json(report, data / "report.json")
+    (data / "raw").mkdir(exist_ok=True)
+    (data / "raw" / f"test.{target}").write_text("\n".join(REFERENCES) + "\n", "utf-8")
+    return Translation(data, beam=4)
+
+
 @pytest.fixture
 def story(tmp_path: Path, data: Path) -> tuple[list[Result], Conditions]:
     """Two methods, two seeds; plain training is cheap and trains longer; one run is missing."""
@@ -102,17 +115,16 @@ def story(tmp_path: Path, data: Path) -> tuple[list[Result], Conditions]:
     runs.append(planned(out, data, contender=contender("salt"), seed=2, horizons=(5, 10)))
     costs = {"transformer": Cost(1.0, 1.0), "salt": Cost(4.0, 1.5)}
     in_time = {"transformer": 20, "salt": 5}
-    results = collect(contenders(["salt"]), runs, costs, 10, in_time, Scorer())
+    kind = described(data)
+    results = collect(contenders(["salt"]), runs, costs, 10, in_time, kind)
     conditions = Conditions(
         corpus="toy",
-        languages=("de", "en"),
-        pairs={"train": 4000, "valid": 100, "test": len(REFERENCES)},
+        kind=kind,
+        details=kind.details(),
         seeds=(1, 2),
         budget=Budget(10, 20, 5),
-        beam=4,
         options=("--max-tokens", "100"),
         trivial={"a copy of the source": (3.0, 24.25)},
-        signatures={"bleu": "BLEU-signature"},
         device="CPU",
         versions={"torch": "2.13.0"},
     )
@@ -127,19 +139,19 @@ def test_scores_are_compared_after_equal_updates_and_in_equal_time(
     third, fourth, ninth = (
         sacrebleu.corpus_bleu(worse(REFERENCES, every), [REFERENCES]).score for every in (3, 4, 9)
     )
-    assert plain.equal_updates.bleu.by_seed == pytest.approx({1: third, 2: third})
-    assert plain.equal_time.bleu.by_seed == pytest.approx({1: fourth, 2: fourth})
-    assert plain.equal_updates.bleu.std == pytest.approx(0)
-    assert plain.equal_updates.bleu_untuned.mean == pytest.approx(third - 1)
-    assert plain.equal_updates.bleu_difference is None
+    assert plain.equal_updates.figures["bleu"].by_seed == pytest.approx({1: third, 2: third})
+    assert plain.equal_time.figures["bleu"].by_seed == pytest.approx({1: fourth, 2: fourth})
+    assert plain.equal_updates.figures["bleu"].std == pytest.approx(0)
+    assert plain.equal_updates.figures["bleu_untuned"].mean == pytest.approx(third - 1)
+    assert plain.equal_updates.differences["bleu"] is None
     assert salt.equal_updates.updates == 10
-    assert salt.equal_updates.bleu.by_seed == pytest.approx({1: ninth})
-    assert salt.equal_updates.bleu.std is None
-    assert salt.equal_updates.bleu_difference is not None
-    assert salt.equal_updates.bleu_difference.by_seed == pytest.approx({1: ninth - third})
+    assert salt.equal_updates.figures["bleu"].by_seed == pytest.approx({1: ninth})
+    assert salt.equal_updates.figures["bleu"].std is None
+    assert salt.equal_updates.differences["bleu"] is not None
+    assert salt.equal_updates.differences["bleu"].by_seed == pytest.approx({1: ninth - third})
     assert salt.equal_time.updates == 5
-    assert salt.equal_time.bleu_difference is not None
-    assert salt.equal_time.bleu_difference.mean == pytest.approx(0)  # against 20 plain updates
+    assert salt.equal_time.differences["bleu"] is not None
+    assert salt.equal_time.differences["bleu"].mean == pytest.approx(0)  # against 20 plain updates
 
 
 def test_significance_is_what_sacrebleu_s_command_line_says(
@@ -157,28 +169,29 @@ def test_significance_is_what_sacrebleu_s_command_line_says(
     assert ours["chrF2"] == pytest.approx(chrf, abs=1e-4)
     (_, salt), _ = story
     assert salt.equal_updates is not None
-    assert salt.equal_updates.bleu_p == {1: ours["BLEU"]}
+    assert salt.equal_updates.p["bleu"] == {1: ours["BLEU"]}
 
 
 def test_scores_of_another_tokeniser_are_not_mixed_with_these(tmp_path: Path, data: Path) -> None:
+    described(data, target="zh")
     run = finished_run(tmp_path, data, "salt", 1, {5: REFERENCES}, log_of([1]))
     path = at(run.directory, 5) / SCORES
     ours = Scorer.of("zh").signatures(REFERENCES, lower_cases=False)
     for version in ("version:2.6.0", "version:3.0.0"):
         signed = {name: re.sub(r"version:.*", version, text) for name, text in ours.items()}
         write_json(read_json(path, "the test") | {"signatures": signed}, path)
-        _check_scored_alike([run], ours)
+        _check_scored_alike([run])
     other = Scorer().signatures(REFERENCES, lower_cases=False)
     write_json(read_json(path, "the test") | {"signatures": other}, path)
     with pytest.raises(RecipeError, match=r"was scored with .*tok:13a.* remove .*seed-1"):
-        _check_scored_alike([run], ours)
+        _check_scored_alike([run])
 
 
 def test_the_chosen_checkpoint_is_the_best_so_far_the_last_one_of_equals() -> None:
     log = parse_log(log_of([1, 5, 5, 4, 6]).encode(), "log")
-    assert best_validation(log, 20) == (15, 5)
-    assert best_validation(log, 10) == (10, 5)
-    assert best_validation(log, 1000) == (25, 6)
+    assert best_validation(log, 20, "bleu") == (15, 5)
+    assert best_validation(log, 10, "bleu") == (10, 5)
+    assert best_validation(log, 1000, "bleu") == (25, 6)
 
 
 def test_gauges_are_of_the_second_half_of_the_equal_updates(
@@ -207,15 +220,17 @@ def test_significance_counts_seeds_by_the_sign_of_their_difference(
 ) -> None:
     (plain, salt), _ = story
     assert plain.equal_updates and salt.equal_updates
-    assert significance(plain.equal_updates) == "-"
-    three = replace(
-        salt.equal_updates,
-        bleu_difference=OverSeeds({1: 1.0, 2: -2.0, 3: 0.1}),
-        bleu_p={1: 0.01, 2: 0.001, 3: 0.3},
-    )
-    assert significance(three) == "+1 -1 of 3"
-    assert significance(replace(three, bleu_p={1: 0.049, 2: 0.05, 3: 0.01})) == "+2 of 3"
-    assert significance(replace(three, bleu_p={1: 0.5, 2: 0.5, 3: 0.5})) == "0 of 3"
+    assert significance(plain.equal_updates, "bleu") == "-"
+    differences = {"bleu": OverSeeds({1: 1.0, 2: -2.0, 3: 0.1})}
+
+    def of(*p: float) -> str:
+        by_seed = {"bleu": dict(enumerate(p, 1))}
+        assert salt.equal_updates
+        return significance(replace(salt.equal_updates, differences=differences, p=by_seed), "bleu")
+
+    assert of(0.01, 0.001, 0.3) == "+1 -1 of 3"
+    assert of(0.049, 0.05, 0.01) == "+2 of 3"
+    assert of(0.5, 0.5, 0.5) == "0 of 3"
 
 
 # ---- How it is shown -----------------------------------------------------------------------------
@@ -237,14 +252,19 @@ def test_the_table(story: tuple[list[Result], Conditions]) -> None:
     by_name = {
         row[0]: dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)
     }
-    assert by_name["plain"]["BLEU"] == f"{plain.bleu.mean:.1f} ± 0.0"
+    assert by_name["plain"]["BLEU"] == f"{plain.figures['bleu'].mean:.1f} ± 0.0"
     assert by_name["plain"]["against plain"] == "-"
-    assert by_name["SALT"]["BLEU"] == f"{salt.bleu.mean:.1f}"
+    assert by_name["SALT"]["BLEU"] == f"{salt.figures['bleu'].mean:.1f}"
     assert by_name["SALT"]["against plain"].startswith("+")
     assert by_name["SALT"]["p < 0.05"] == "+1 of 1"
     assert (by_name["SALT"]["time"], by_name["SALT"]["memory"]) == ("4.00", "1.50")
     assert ("SALT", "2.000", "0.500 (25%)", "0.20", "40%", "-") in rows
-    for said in ("BLEU-signature", "copy of the source BLEU 3.0, chrF 24.2", "torch 2.13.0"):
+    for said in (
+        "de to en, 4,000 training pairs",
+        "tok:13a",
+        "copy of the source BLEU 3.0, chrF 24.2",
+        "torch 2.13.0",
+    ):
         assert said in text
     assert "`--max-tokens 100`" in text
 
@@ -257,7 +277,7 @@ def test_a_method_too_slow_for_a_checkpoint_in_equal_time_has_none(
     assert run.horizons == (10,)
     cost = {"transformer": Cost(1.0, 1.0), "salt": Cost(9.0, 1.5)}
     in_time = {"transformer": 20, "salt": 0}
-    (_, slow) = collect(contenders(["salt"]), [run], cost, 10, in_time, Scorer())
+    (_, slow) = collect(contenders(["salt"]), [run], cost, 10, in_time, described(data))
     assert slow.equal_time is None
     text = markdown(conditions, [results[0], slow], [])
     in_equal_time = text.split("## After equal time")[1]
@@ -279,8 +299,8 @@ def test_everything_is_written(story: tuple[list[Result], Conditions], tmp_path:
     assert (plain["name"], salt["name"], salt["time"]) == ("transformer", "salt", 4.0)
     equal = results[1].equal_updates
     assert equal is not None
-    assert salt["equal_updates"]["bleu"]["by_seed"] == {"1": equal.bleu.by_seed[1]}
-    assert salt["equal_updates"]["bleu_p"] == {"1": equal.bleu_p[1]}
+    assert salt["equal_updates"]["bleu"]["by_seed"] == {"1": equal.figures["bleu"].by_seed[1]}
+    assert salt["equal_updates"]["bleu_p"] == {"1": equal.p["bleu"][1]}
     assert salt["gauges"]["interaction"] == pytest.approx(0.4)
 
 

@@ -23,6 +23,7 @@ from recipes.comparison import costs
 from recipes.comparison import measured as trainings
 from recipes.comparison.contenders import contenders
 from recipes.comparison.costs import Cost, Costs, measure
+from recipes.comparison.kinds.translation import Translation
 from recipes.comparison.measured import peak_memory
 from recipes.support.errors import RecipeError
 from recipes.support.files import write_json
@@ -371,7 +372,9 @@ def test_costs_are_measured_anew_on_other_data(
 
     def costs(*names: str) -> set[str]:
         path = tmp_path / "costs.json"
-        found = comparison.measured_costs(tmp_path, path, contenders(names), ["--cpu"], 1)
+        found = comparison.measured_costs(
+            Translation(tmp_path), path, contenders(names), ["--cpu"], 1
+        )
         return set(found["methods"])
 
     assert costs("salt") == {"transformer", "salt"}

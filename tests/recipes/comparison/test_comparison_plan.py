@@ -8,6 +8,7 @@ import pytest
 
 from recipes.comparison.__main__ import compare
 from recipes.comparison.contenders import PRESETS, contender, contenders
+from recipes.comparison.kinds.translation import Translation
 from recipes.comparison.plan import Budget, Run
 from recipes.support.errors import RecipeError
 from tests.recipes.comparison.plans import data, planned
@@ -112,7 +113,11 @@ def test_a_run_may_become_longer_but_not_another(tmp_path: Path, data: Path) -> 
     planned(tmp_path, data).save()
     planned(tmp_path, data, horizons=(10, 20, 40)).save()
     assert Run.load(tmp_path / "runs/salt/seed-3").horizons == (10, 20, 40)
-    for change in ({"options": ["--max-tokens", "200"]}, {"beam": 5}, {"every": 10}):
+    for change in (
+        {"options": ["--max-tokens", "200"]},
+        {"kind": Translation(data, beam=5)},
+        {"every": 10},
+    ):
         with pytest.raises(RecipeError, match="holds a training with other data or options"):
             planned(tmp_path, data, **change).save()
     (data / "bin" / "stage.json").write_text("[]")
@@ -138,6 +143,7 @@ def test_runs_that_could_not_be_done(
     seeds: list[int], jobs: int | None, message: str, data: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RecipeError) as caught:
-        compare(data, tmp_path / "out", ["salt"], seeds, Budget(10, 20, 5), ["--cpu"], 5, jobs)
+        kind = Translation(data)
+        compare(kind, tmp_path / "out", ["salt"], seeds, Budget(10, 20, 5), ["--cpu"], jobs)
     assert str(caught.value) == message
     assert not (tmp_path / "out").exists()

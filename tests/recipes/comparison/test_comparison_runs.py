@@ -18,6 +18,8 @@ from fairseq_cli import train
 
 from recipes.comparison import run
 from recipes.comparison.contenders import contender
+from recipes.comparison.kinds import translation
+from recipes.comparison.kinds.translation import Translation
 from recipes.comparison.plan import Run, plan_run
 from recipes.comparison.run import at, finish, is_finished, job_of
 from recipes.models.checkpoint import updates_of
@@ -44,7 +46,8 @@ def planned(out: Path, data: Path, name: str, *horizons: int) -> Run:
     shared = [*training.MODEL, "--optimizer", "adam", "--lr", "1e-3", "--max-tokens", "60"]
     shared += ["--eval-bleu", "--eval-bleu-args", '{"beam": 1, "max_len_b": 10}']
     shared += ["--cpu", "--num-workers", "0"]
-    made = plan_run(out, contender(name), 1, data, shared, every=2, horizons=horizons, beam=2)
+    kind = Translation(data, beam=2)
+    made = plan_run(out, contender(name), 1, kind, shared, every=2, horizons=horizons)
     made.save()
     return made
 
@@ -70,7 +73,7 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         write_json({}, out / SCORES)
 
     monkeypatch.setattr(run, "watch", train_here)
-    monkeypatch.setattr(run, "evaluate", evaluate_here)
+    monkeypatch.setattr(translation, "evaluate", evaluate_here)
     return done
 
 

@@ -1,0 +1,380 @@
+"""Tables 4 and 6: labels of sentences over seeds, beside what the paper reports."""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.sentences.command import SENTENCE_CORPORA
+from recipes.paper.beside import Beside, cell, plot_beside, preset_reported
+from recipes.paper.plan import Corpus, Plan, Scale, missing_note, versions
+from recipes.paper.reported import LabelColumn, LabelTable
+from recipes.paper.runs import FineTuning, Run, dev_score, gain
+from recipes.support.errors import RecipeError
+from recipes.support.files import LOG, write_json, written_whole
+from recipes.support.markdown import markdown_table
+from recipes.support.methods import label_of
+from recipes.support.seeds import OverSeeds
+from recipes.training.training_log import read_log
+
+PLAIN = "plain"
+_GLUE = "glue-"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user wants of a table or a figure; empty: what that has by default.
+
+    :param rates: learning rates to choose from; empty: finetune.sh's own.
+    """
+
+    tasks: Sequence[str]
+    methods: Sequence[str]
+    seeds: Sequence[int]
+    encoder: str
+    rates: Sequence[str]
+    scale: Scale
+
+    @staticmethod
+    def of(args: argparse.Namespace, what: str) -> "Choice":
+        """Return it from the command line. Raises RecipeError for what has no place in it."""
+        if args.recipes:
+            raise RecipeError(f"RECIPES={' '.join(args.recipes)}: {what} takes TASKS")
+        encoder = args.encoder.rstrip("/")
+        return Choice(
+            args.tasks or [], args.methods or [], args.seeds, encoder, args.rates or [], args.scale
+        )
+
+    def tasks_of_any(self, usual: Sequence[str]) -> list[str]:
+        """Return the tasks to take, of all that there are."""
+        known = [name for name in SENTENCE_CORPORA if name != "sentences"]
+        return self.tasks_of(known) if self.tasks else list(usual)
+
+    def tasks_of(self, known: Sequence[str]) -> list[str]:
+        """Return the tasks to take, `rte` or `glue-rte`. Raises RecipeError for an unknown one."""
+        named = [t if t in known or t.startswith(_GLUE) else f"{_GLUE}{t}" for t in self.tasks]
+        for task, given in zip(named, self.tasks, strict=True):
+            if task not in known:
+                allowed = ", ".join(name.removeprefix(_GLUE) for name in known)
+                raise RecipeError(f"TASKS={given}: allowed is {allowed}")
+        if len(set(named)) < len(named):
+            raise RecipeError(f"TASKS={' '.join(self.tasks)}: one is there twice")
+        return named or list(known)
+
+    def run(self, task: str, method: str, seed: int, rate: str | None = None) -> FineTuning:
+        """Return a training."""
+        return FineTuning(method, seed, task, self.scale.of(task), self.encoder, rate)
+
+    def corpora(self, tasks: Sequence[str]) -> list[Corpus]:
+        """Return the corpora of tasks."""
+        runs = [self.run(task, PLAIN, self.seeds[0]) for task in tasks]
+        return [
+            Corpus(run.name, run.script, {"RECIPE": run.task, "ENCODER": run.encoder}, run.data)
+            for run in runs
+        ]
+
+    def search(self, tasks: Sequence[str], methods: Sequence[str]) -> list[FineTuning]:
+        """Return the first seed's trainings with every rate, if there are rates to choose from."""
+        return [
+            self.run(task, method, self.seeds[0], rate)
+            for task in tasks
+            for rate in self.rates
+            for method in methods
+        ]
+
+    def rate(self, task: str, method: str) -> str | None:
+        """Return the rate that is best on dev, the first of equally good ones; None if none is."""
+        found = {}
+        for rate in self.rates:
+            scores = self.run(task, method, self.seeds[0], rate).scores
+            if scores is not None and (score := dev_score(scores)) is not None:
+                found[rate] = score
+        return max(found, key=found.__getitem__, default=None)
+
+    def runs(self, tasks: Sequence[str], methods: Sequence[str]) -> list[FineTuning]:
+        """Return all trainings whose rate is known: with rates to choose from, after the search."""
+        found = []
+        for task in tasks:
+            rates = {method: self.rate(task, method) for method in methods}
+            found += [
+                self.run(task, method, seed, rates[method])
+                for seed in self.seeds
+                for method in methods
+                if rates[method] is not None or not self.rates
+            ]
+        return found
+
+
+def plan_of(
+    choice: Choice,
+    tasks: Sequence[str],
+    methods: Sequence[str],
+    report: Callable[[Sequence[FineTuning], Sequence[Run]], None],
+) -> Plan:
+    """Return what trains methods on tasks.
+
+    :param report: is given all runs, and those that are not finished.
+    """
+    return Plan(
+        choice.corpora(tasks),
+        lambda: choice.runs(tasks, methods),
+        lambda missing: report(choice.runs(tasks, methods), missing),
+        choice.search(tasks, methods),
+    )
+
+
+def notes_of(
+    choice: Choice,
+    tasks: Sequence[str],
+    methods: Sequence[str],
+    runs: Sequence[Run],
+    missing: Sequence[Run],
+) -> list[str]:
+    """Return the paragraphs below a table or figure: what is missing, how it was trained."""
+    notes = missing_note(missing)
+    scores = [found for run in runs if (found := run.scores) is not None]
+    if scores:
+
+        def all_of(name: str, form: Callable[[Any], str]) -> str:
+            return ", ".join(map(form, sorted({_hashable(found[name]) for found in scores})))
+
+        parameters = all_of("parameters", lambda value: f"{value / 1e6:.1f}")
+        notes.append(
+            f"Encoder {Path(choice.encoder).name}, {parameters} million parameters; the paper's is"
+            f" BERT-base. {_epochs(runs)} epochs with early stopping, batches of"
+            f" {all_of('batch_size', str)}; the checkpoint that is best on dev; learning rates"
+            f" {all_of('lr', lambda value: f'{value:g}')}."
+        )
+    if choice.rates:
+        chosen = "; ".join(
+            f"{label_of(method)}: "
+            + ", ".join(f"{task} {choice.rate(task, method) or '-'}" for task in tasks)
+            for method in methods
+        )
+        notes.append(
+            f"Learning rates are the best of {', '.join(choice.rates)} on dev, with seed"
+            f" {choice.seeds[0]}, for all seeds of a method and task. {chosen}."
+        )
+    return [*notes, versions()]
+
+
+def _epochs(runs: Sequence[Run]) -> str:
+    """Return for how many epochs runs have been trained, until none was better."""
+    logs = [read_log(run.directory / LOG) for run in runs if run.scores is not None]
+    found = sorted({round(log.valid[-1].values["epoch"]) for log in logs if log.valid})
+    return " to ".join(map(str, dict.fromkeys((found[0], found[-1])))) if found else "Unknown"
+
+
+def _hashable(value: Any) -> Any:
+    return value[0] if isinstance(value, list) else value
+
+
+# ---- Tables 4 and 6 ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a method has in a column.
+
+    :param paper: its numbers as reported; None if the paper has none.
+    :param ours: the same of ours; None if no run is finished.
+    """
+
+    paper: tuple[float, ...] | None
+    ours: tuple[OverSeeds, ...] | None
+
+    @property
+    def paper_mean(self) -> float | None:
+        """The mean of its numbers."""
+        return None if self.paper is None else sum(self.paper) / len(self.paper)
+
+    @property
+    def our_mean(self) -> OverSeeds | None:
+        """The mean of its numbers, by seed."""
+        return None if self.ours is None else _mean(self.ours)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method in all columns of a table; with its mean over them, if the table has one."""
+
+    method: str
+    cells: Mapping[str, Cell]
+    average: Beside | None
+
+
+def rows_of(
+    table: LabelTable,
+    columns: Sequence[LabelColumn],
+    methods: Sequence[str],
+    runs: Sequence[FineTuning],
+) -> list[Row]:
+    """Return a row for each method.
+
+    :param columns: those of the table that are wanted.
+    """
+    rows = []
+    for method in methods:
+        numbers = table.reported.get(preset_reported(method))
+        reported = dict(zip(table.columns, numbers, strict=True)) if numbers else {}
+        cells = {}
+        for column in columns:
+            of_column = [run for run in runs if (run.method, run.task) == (method, column.task)]
+            cells[column.title] = Cell(reported.get(column), _over_runs(column, of_column))
+        average = None
+        if table.has_average and len(columns) == len(table.columns):
+            average = _average(method, list(cells.values()))
+        rows.append(Row(method, cells, average))
+    return rows
+
+
+def _over_runs(column: LabelColumn, runs: Sequence[FineTuning]) -> tuple[OverSeeds, ...] | None:
+    """Return the numbers of a column over the seeds that are finished."""
+    found = {run.seed: _numbers(column, s) for run in runs if (s := run.scores) is not None}
+    if not found:
+        return None
+    width = 1 if column.is_pooled else len(column.parts)
+    return tuple(
+        OverSeeds({seed: numbers[i] for seed, numbers in found.items()}) for i in range(width)
+    )
+
+
+def _numbers(column: LabelColumn, scores: Mapping[str, Any]) -> list[float]:
+    splits = [scores["splits"][part.split] for part in column.parts]
+    # A correlation with predictions that are all equal is not defined: there is none.
+    values = [
+        float(split["metrics"][part.metric]["value"] or 0.0)
+        for split, part in zip(splits, column.parts, strict=True)
+    ]
+    if not column.is_pooled:
+        return values
+    sentences = [split["sentences"] for split in splits]
+    pairs = zip(values, sentences, strict=True)
+    return [sum(value * size for value, size in pairs) / sum(sentences)]
+
+
+def _average(method: str, cells: Sequence[Cell]) -> Beside:
+    paper = [value for of in cells if (value := of.paper_mean) is not None]
+    ours = [mean for of in cells if (mean := of.our_mean) is not None]
+    return Beside(
+        method,
+        sum(paper) / len(paper) if len(paper) == len(cells) else None,
+        _mean(ours) if len(ours) == len(cells) else None,
+    )
+
+
+def _mean(figures: Sequence[OverSeeds]) -> OverSeeds | None:
+    """Return the means of several figures, of the seeds that have all."""
+    seeds = sorted(set.intersection(*(set(figure.by_seed) for figure in figures)))
+    found = {seed: sum(f.by_seed[seed] for f in figures) / len(figures) for seed in seeds}
+    return OverSeeds(found) if found else None
+
+
+def markdown(
+    table: LabelTable,
+    columns: Sequence[LabelColumn],
+    rows: Sequence[Row],
+    seeds: Sequence[int],
+    notes: Sequence[str],
+) -> str:
+    """Return the table, each method with the paper's numbers below ours, and gains."""
+    header = ["method", *(f"{column.title} {column.metric}" for column in columns)]
+    averaged = any(row.average for row in rows)
+    if averaged:
+        header.append("average")
+    lines, gains = [header], [header]
+    for row in rows:
+        ours = ["/".join(map(cell, of.ours)) if of.ours else "-" for of in row.cells.values()]
+        paper = [
+            "/".join(f"{value:.1f}" for value in of.paper) if of.paper else "-"
+            for of in row.cells.values()
+        ]
+        if row.average:
+            ours.append(cell(row.average.ours))
+            paper.append("-" if row.average.paper is None else f"{row.average.paper:.1f}")
+        lines += [[label_of(row.method), *ours]]
+        if any(text != "-" for text in paper):
+            lines += [[f"{label_of(row.method)}, the paper's", *paper]]
+        if row.method != PLAIN:
+            gains.append([label_of(row.method), *_gains(row, rows)])
+    parts = [
+        f"# Table {table.number} of Zuo et al. (2021): {table.what}",
+        "Per cent; ours: mean ± standard deviation over the seeds"
+        f" {', '.join(map(str, seeds))}. The paper's are the best that it found for each set, with"
+        " BERT-base."
+        + (" *Average*: of all sets, of two numbers in one their mean." if averaged else ""),
+        markdown_table(lines),
+        "## Against plain training with the same seed",
+        "Of two numbers in one their mean.",
+        markdown_table(gains) if len(gains) > 1 else "No other method.",
+    ]
+    return "\n\n".join([*parts, *notes]) + "\n"
+
+
+def _gains(row: Row, rows: Sequence[Row]) -> list[str]:
+    plain = next((other for other in rows if other.method == PLAIN), None)
+    found = [
+        gain(of.our_mean, plain.cells[title].our_mean) if plain else None
+        for title, of in row.cells.items()
+    ]
+    if row.average:
+        found.append(
+            gain(row.average.ours, plain.average.ours) if plain and plain.average else None
+        )
+    return [cell(value, sign="+") for value in found]
+
+
+def table_plan(table: LabelTable, choice: Choice, out: Path) -> Plan:
+    """Return what a table takes."""
+    tasks = choice.tasks_of(table.tasks)
+    columns = [column for column in table.columns if column.task in tasks]
+    methods = list(choice.methods or table.methods)
+
+    def report(runs: Sequence[FineTuning], missing: Sequence[Run]) -> None:
+        rows = rows_of(table, columns, methods, runs)
+        notes = notes_of(choice, tasks, methods, runs, missing)
+        with written_whole(out / "table.md") as temporary:
+            text = markdown(table, columns, rows, choice.seeds, notes)
+            temporary.write_text(text, encoding="utf-8")
+        panels = {
+            f"{column.title} {column.metric}": [
+                Beside(row.method, (of := row.cells[column.title]).paper_mean, of.our_mean)
+                for row in rows
+            ]
+            for column in columns
+        }
+        if averages := [row.average for row in rows if row.average]:
+            panels["average"] = averages
+        plot_beside(panels, f"Table {table.number}: {table.what}", "per cent", out / "table.png")
+        found = {
+            "table": table.number,
+            "encoder": choice.encoder,
+            "missing": list(map(str, missing)),
+            "rates": {
+                method: {task: choice.rate(task, method) for task in tasks} for method in methods
+            }
+            if choice.rates
+            else None,
+            "rows": [
+                {
+                    "method": row.method,
+                    "columns": {
+                        title: {
+                            "paper": of.paper,
+                            "ours": [figure.as_json() for figure in of.ours] if of.ours else None,
+                        }
+                        for title, of in row.cells.items()
+                    },
+                    "average": row.average
+                    and {
+                        "paper": row.average.paper,
+                        "ours": row.average.ours.as_json() if row.average.ours else None,
+                    },
+                }
+                for row in rows
+            ],
+        }
+        write_json(found, out / "table.json")
+
+    return plan_of(choice, tasks, methods, report)
