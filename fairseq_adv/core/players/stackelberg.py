@@ -28,20 +28,16 @@ chain rule in the order that never needs a matrix.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
-from unittest.mock import patch
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.backends import cudnn
-from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fairseq_adv.core.game import Game
 from fairseq_adv.core.players.follower import Follower
+from fairseq_adv.core.players.kernels import twice_differentiable_kernels
 from fairseq_adv.core.players.rule import State
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.sites import Delta, added, as_leaves, per_sentence, within_sentence
@@ -93,7 +89,7 @@ class Ascent:
     def exact(self, masks: Sequence[RandomState]) -> Unrolled:
         """Unroll one step for each of the masks by double backward."""
         delta, state = as_leaves(self.delta), self.state
-        with _twice_differentiable_kernels():
+        with twice_differentiable_kernels():
             for mask in masks:
                 gradient = l_v_gradient(self.l_v, delta, mask, create_graph=True)
                 delta, state = self.follower.move(self.game, delta, gradient, state)
@@ -224,36 +220,6 @@ def l_v_gradient(
         site: g if scale is None else g / per_sentence(scale, g)
         for site, g in zip(delta, gradients, strict=True)
     }
-
-
-@contextmanager
-def _twice_differentiable_kernels() -> Iterator[None]:
-    """Kernels whose backward pass has a derivative: fused attention and cuDNN's LSTM have none.
-
-    That of a layer norm is not finite in float16 where all of a row is equal, as padding is: it has
-    the cube of 1 / sqrt(variance + epsilon), 3e7. There it is computed in float32.
-    """
-    layer_norm = functional.layer_norm
-
-    def widened(
-        x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
-    ) -> Tensor:
-        if x.dtype != torch.float16:
-            return layer_norm(x, shape, weight, bias, eps)
-        weight, bias = (None if p is None else p.float() for p in (weight, bias))
-        return layer_norm(x.float(), shape, weight, bias, eps).to(x.dtype)
-
-    with (
-        patch.object(functional, "layer_norm", widened),
-        sdpa_kernel(SDPBackend.MATH),
-        cudnn.flags(
-            enabled=False,
-            benchmark=cudnn.benchmark,
-            deterministic=cudnn.deterministic,
-            allow_tf32=cudnn.allow_tf32,
-        ),
-    ):
-        yield
 
 
 def _length(w: Delta) -> Tensor:
