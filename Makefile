@@ -3,10 +3,14 @@ SHELL := /bin/bash
 VENV := .venv
 CORPUS ?= libreoffice-help-de-en
 RECIPE ?= libreoffice-help-de-en
-export MODEL ?= results/demo/model
+export MODEL ?= $(if $(filter classify,$(MAKECMDGOALS)),results/sentiment/model,results/demo/model)
 ARGS ?=
 ARCHIVE ?=
 BENCH ?=
+
+# A corpus of sentences has no script of its own.
+SCRIPT = recipes/$(if $(wildcard recipes/$(RECIPE).sh),$(RECIPE),finetune).sh
+STAGES = score calibrate $(if $(filter recipes/finetune.sh,$(SCRIPT)),,robustness)
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)
@@ -15,9 +19,9 @@ ENVIRONMENT := $(VENV)/.installed
 PYTEST := python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare train table2 table3 parameter-study table4 table6 figure2 figure3 figure4 \
-  glue-submission evaluate \
-  export translate data bench bench-gpu test test-slow check format clean
+PAPER := table2 table3 table4 table6 parameter-study figure2 figure3 figure4 glue-submission
+.PHONY: help install demo compare train $(PAPER) evaluate \
+  export translate classify data bench bench-gpu test test-slow check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,16 +33,16 @@ $(ENVIRONMENT): requirements.txt
 	@touch $@
 
 # What is set on make's command line is in the environment of all these: see their headers.
-demo: $(ENVIRONMENT) ## corpus, BPE, training, scores, a plot, a translator (METHOD=, CORPUS=, ARCHIVE=)
+demo: $(ENVIRONMENT) ## corpus, training, scores, a plot, a translator (TASK=sentiment, METHOD=, CORPUS=)
 	@PYTHON=python recipes/demo.sh
 
 compare: $(ENVIRONMENT) ## methods on one corpus (CORPUS= or TEXT=, ENCODER=, METHODS=, SEEDS=, UPDATES=, JOBS=)
 	@PYTHON=python recipes/compare.sh -- $(ARGS)
 
-train: $(ENVIRONMENT) ## train and score a recipe (RECIPE=, METHOD=, SEED=, GPUS=, SCALE=tiny, DRY_RUN=1)
-	@PYTHON=python "recipes/$(RECIPE).sh" -- $(ARGS)
+train: $(ENVIRONMENT) ## train and score a recipe (RECIPE=, METHOD=, ENCODER=, SEED=, GPUS=, SCALE=tiny, DRY_RUN=1)
+	@PYTHON=python "$(SCRIPT)" -- $(ARGS)
 
-table2 table3 parameter-study table4 table6 figure2 figure3 figure4 glue-submission: $(ENVIRONMENT)
+$(PAPER): $(ENVIRONMENT)
 	@PYTHON=python recipes/paper.sh $@ -- $(ARGS)
 table2: ## the paper's Table 2, all methods and seeds (SEEDS=, JOBS=, GPUS_EACH=, SCALE=tiny, DRY_RUN=1)
 table3: ## Table 3: WMT'16
@@ -48,13 +52,16 @@ figure2: ## calibration of classifiers; figure3: losses; figure4: probing (the s
 glue-submission: ## the zip for GLUE's server, of runs that are there (ENCODER=, METHOD=, SEED=)
 
 evaluate: $(ENVIRONMENT) ## of a trained recipe: scores, calibration, robustness (AVERAGE=, BASELINE=)
-	@PYTHON=python "recipes/$(RECIPE).sh" score calibrate robustness
+	@PYTHON=python "$(SCRIPT)" $(STAGES)
 
-export: $(ENVIRONMENT) ## make a translator of a trained recipe, for stock fairseq and CTranslate2
-	@PYTHON=python "recipes/$(RECIPE).sh" export
+export: $(ENVIRONMENT) ## make a translator, or a classifier, of a trained recipe
+	@PYTHON=python "$(SCRIPT)" export
 
 translate: $(ENVIRONMENT) ## standard input to standard output (MODEL=, ARGS="--engine fairseq")
 	@python -m recipes.serving.translate "$$MODEL" $(ARGS)
+
+classify: $(ENVIRONMENT) ## the same with labels of sentences, or of pairs with a tab between (MODEL=)
+	@python -m recipes.sentences.classify "$$MODEL" $(ARGS)
 
 data: $(ENVIRONMENT) ## prepare a corpus (CORPUS=, ARCHIVE=, ARGS="--max-words 50")
 	@python -m data_prep "$(CORPUS)" $(if $(ARCHIVE),--archive $(ARCHIVE)) $(ARGS)

@@ -116,7 +116,7 @@ stage_data() {
 
 stage_train() {
   begin_training "$batch" "$most" --batch-size
-  local examples metric kind=() model total
+  local examples metric kind=() total
   examples=$(sed -n '/^    "kept": {/,/}/s/^      "train": \([0-9]*\).*/\1/p' "$data/report.json" 2>/dev/null) || true
   [[ -n $examples || -n ${DRY_RUN:-} ]] || fail "$data/report.json: not there; the stage data makes it"
   total=$((epochs * ((${examples:-$batch} + batch - 1) / batch)))
@@ -128,14 +128,13 @@ stage_train() {
   if [[ $(report task) == regression ]]; then
     kind=(--regression-target --report-pearson-and-spearman) metric=pearson_and_spearman
   fi
-  read -r -d '' -a model < <(cat "$encoder/options.txt" 2>/dev/null; printf '\0')
+  set_encoder "$encoder"
   echo "train: $method, seed $seed, in $out: at most $epochs epochs, $total updates of $batch sentences" \
     "= $processes x $passes passes x $each sentences per $device"
   train_shared "$total" \
     "$data/bin" --user-dir fairseq_adv --task adversarial_sentence_prediction \
     --num-classes "$(report num_classes)" ${kind[@]+"${kind[@]}"} \
-    --restore-file "$encoder/model.pt" ${model[@]+"${model[@]}"} \
-    "${adversary[@]}" "${optimisation[@]}" --lr "$lr" --seed "$seed" \
+    "${model[@]}" "${adversary[@]}" "${optimisation[@]}" --lr "$lr" --seed "$seed" \
     --total-num-update "$total" --warmup-updates "$((total * warmup / 100))" \
     --max-epoch "$epochs" --patience "$patience" --num-workers 0 \
     --best-checkpoint-metric "$metric" --maximize-best-checkpoint-metric \

@@ -182,3 +182,55 @@ def word_model(word_data: Path) -> Path:
         word_data / "bin", directory, *options, criterion="label_smoothed_cross_entropy"
     )
     return directory / "checkpoint_last.pt"
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small BERT with random weights, in its directory of data_prep."""
+    from tests.support import encoders
+
+    folder = tmp_path_factory.mktemp("small")
+    encoders.save_encoder(folder / "files", "BertModel")
+    return encoders.prepared(folder / "files", folder / "bert")
+
+
+@pytest.fixture(scope="session")
+def roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small RoBERTa."""
+    from tests.support import encoders
+
+    folder = tmp_path_factory.mktemp("small")
+    encoders.save_encoder(folder / "files", "RobertaModel")
+    return encoders.prepared(folder / "files", folder / "roberta")
+
+
+@pytest.fixture(scope="session")
+def opinions(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of data_prep: good and bad sentences, and two of test1 without labels."""
+    from tests.support import classifiers
+
+    return classifiers.prepare(bert, tmp_path_factory.mktemp("opinions"))
+
+
+@pytest.fixture(scope="session")
+def scored(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of pairs, with scores."""
+    from tests.support import classifiers
+
+    return classifiers.prepare(bert, tmp_path_factory.mktemp("scored"), scores=True)
+
+
+@pytest.fixture(scope="session")
+def opinion_model(opinions: Path, bert: Path) -> Path:
+    """A checkpoint that tells good from bad, mostly; the line of its validation is beside it."""
+    from tests.support import classifiers
+
+    return classifiers.train(opinions, bert)
+
+
+@pytest.fixture(scope="session")
+def score_model(scored: Path, bert: Path) -> Path:
+    """A checkpoint that has learnt something of the scores."""
+    from tests.support import classifiers
+
+    return classifiers.train(scored, bert)

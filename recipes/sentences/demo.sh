@@ -49,10 +49,10 @@ prepare "the encoder $encoder" "$home" encoder "$encoder" ${packages[@]+--archiv
 prepare "film reviews" "$data" "$corpus" --encoder "$home" ${archives[@]+--archive "${archives[@]}"}
 
 # ---- 2. Training ---------------------------------------------------------------------------------
-read -r -d '' -a model < <(cat "$home/options.txt"; printf '\0')
+set_encoder "$home"
 training=(
   "$data/bin" --user-dir fairseq_adv --task adversarial_sentence_prediction --num-classes 2
-  --restore-file "$home/model.pt" "${model[@]}" "${adversary[@]}" "${optimisation[@]}"
+  "${model[@]}" "${adversary[@]}" "${optimisation[@]}"
   --max-update "$max_updates" --cpu --num-workers 0
   --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric
   --save-dir "$checkpoints" --no-epoch-checkpoints --keep-interval-updates 1

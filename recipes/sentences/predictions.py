@@ -61,5 +61,5 @@ def label_of(classes: Sequence[str] | None, divisor: float, outputs: np.ndarray)
     :param divisor: of scores.
     """
     if classes is None:
-        return f"{float(outputs[0]) * divisor:.4f}", ""
+        return f"{float(outputs[0]) * divisor:.6f}", ""
     return classes[int(outputs.argmax())], f"{probabilities_of(outputs[None])[0]:.4f}"

@@ -20,8 +20,8 @@ def screen(out: Path) -> str:
     rows = [row for row in read_table(out / PREDICTIONS) if row["split"] == "test"]
     return "\n\n".join(
         [
-            f"{name_of(summary['method'])} on {summary['encoder']}, {summary['examples']:,} sentences;"
-            f" per cent, with 95 % intervals\n{score_table(scores)}",
+            f"{name_of(summary['method'])}, {summary['encoder']}: per cent, with 95 % intervals\n"
+            f"{score_table(scores)}",
             "Three of test, at the 10, 50 and 90 % mark of the probability of the right class:",
             *(_show(row) for row in representative(rows)),
             files_of(

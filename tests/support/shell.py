@@ -12,10 +12,12 @@ from tests.support.processes import ROOT
 RECIPES = ROOT / "recipes"
 
 
-def make_root(directory: Path, stand_in: str) -> Path:
+def make_root(directory: Path, stand_in: str, *, presets: bool = False) -> Path:
     """Make a directory look like the repository's root, with a script in it called python."""
     for name in ("fairseq_adv", "recipes"):
         (directory / name).mkdir()
+    if presets:
+        (directory / "recipes" / "presets").symlink_to(RECIPES / "presets")
     python = directory / "python"
     python.write_text(stand_in)
     python.chmod(0o755)
