@@ -36,7 +36,7 @@ $(ENVIRONMENT): requirements.txt
 demo: $(ENVIRONMENT) ## corpus, training, scores, a plot, a translator (TASK=sentiment, METHOD=, CORPUS=)
 	@PYTHON=python recipes/demo.sh
 
-compare: $(ENVIRONMENT) ## methods on one corpus (CORPUS= or TEXT=, ENCODER=, METHODS=, SEEDS=, UPDATES=, JOBS=)
+compare: $(ENVIRONMENT) ## methods on one corpus (CORPUS= or TEXT=, ENCODER=, METHODS=, SEEDS=, JOBS=)
 	@PYTHON=python recipes/compare.sh -- $(ARGS)
 
 train: $(ENVIRONMENT) ## train and score a recipe (RECIPE=, METHOD=, ENCODER=, SEED=, GPUS=, SCALE=tiny, DRY_RUN=1)
