@@ -50,7 +50,9 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_zip_is_what_the_server_takes(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_zip_is_what_the_server_takes(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     submit(choice(methods=["salt"], seeds=[1]), dry_run=False)
     path = trained / "results/paper/glue-submission/minilm/salt/seed-1.zip"
     with zipfile.ZipFile(path) as archive:

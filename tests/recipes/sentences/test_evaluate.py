@@ -28,7 +28,6 @@ from recipes.support.errors import RecipeError
 from recipes.support.files import read_table
 from tests.support import classifiers
 
-
 METRICS = ["pearson", "spearman", "pearson_and_spearman"]
 
 
@@ -318,4 +317,3 @@ def test_a_metric_alone_is_what_it_is_beside_others(name: str) -> None:
     together = metrics.metrics_of(["f1", "acc_and_f1"] if "f1" in name else METRICS, said, true)
     alone = metrics.metrics_of([name], said, true)
     assert alone == {name: together[name]} and math.isfinite(together[name])
-    assert metrics.compare(name, said, true, true) is not None
