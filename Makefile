@@ -19,9 +19,9 @@ ENVIRONMENT := $(VENV)/.installed
 PYTEST := python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare train table2 table3 parameter-study table4 table6 figure2 \
-  figure3 figure4 glue-submission evaluate export translate classify data bench bench-gpu test \
-  test-slow check format clean
+PAPER := table2 table3 table4 table6 parameter-study figure2 figure3 figure4 glue-submission
+.PHONY: help install demo compare train $(PAPER) evaluate \
+  export translate classify data bench bench-gpu test test-slow check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,13 +36,13 @@ $(ENVIRONMENT): requirements.txt
 demo: $(ENVIRONMENT) ## corpus, training, scores, a plot, a translator (TASK=sentiment, METHOD=, CORPUS=)
 	@PYTHON=python recipes/demo.sh
 
-compare: $(ENVIRONMENT) ## methods on one corpus (CORPUS= or TEXT=, ENCODER=, METHODS=, SEEDS=, UPDATES=, JOBS=)
+compare: $(ENVIRONMENT) ## methods on one corpus (CORPUS= or TEXT=, ENCODER=, METHODS=, SEEDS=, JOBS=)
 	@PYTHON=python recipes/compare.sh -- $(ARGS)
 
 train: $(ENVIRONMENT) ## train and score a recipe (RECIPE=, METHOD=, ENCODER=, SEED=, GPUS=, SCALE=tiny, DRY_RUN=1)
 	@PYTHON=python "$(SCRIPT)" -- $(ARGS)
 
-table2 table3 parameter-study table4 table6 figure2 figure3 figure4 glue-submission: $(ENVIRONMENT)
+$(PAPER): $(ENVIRONMENT)
 	@PYTHON=python recipes/paper.sh $@ -- $(ARGS)
 table2: ## the paper's Table 2, all methods and seeds (SEEDS=, JOBS=, GPUS_EACH=, SCALE=tiny, DRY_RUN=1)
 table3: ## Table 3: WMT'16

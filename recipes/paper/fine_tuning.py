@@ -142,7 +142,7 @@ def notes_of(
         parameters = all_of("parameters", lambda value: f"{value / 1e6:.1f}")
         notes.append(
             f"Encoder {Path(choice.encoder).name}, {parameters} million parameters; the paper's is"
-            f" BERT-base. {_epochs(runs)} epochs with early stopping, batches of"
+            f" BERT-base. Epochs, with early stopping: {_epochs(runs)}; batches of"
             f" {all_of('batch_size', str)}; the checkpoint that is best on dev; learning rates"
             f" {all_of('lr', lambda value: f'{value:g}')}."
         )
@@ -163,7 +163,7 @@ def _epochs(runs: Sequence[Run]) -> str:
     """Return for how many epochs runs have been trained, until none was better."""
     logs = [read_log(run.directory / LOG) for run in runs if run.scores is not None]
     found = sorted({round(log.valid[-1].values["epoch"]) for log in logs if log.valid})
-    return " to ".join(map(str, dict.fromkeys((found[0], found[-1])))) if found else "Unknown"
+    return " to ".join(map(str, dict.fromkeys((found[0], found[-1])))) if found else "unknown"
 
 
 def _hashable(value: Any) -> Any:

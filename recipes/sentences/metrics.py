@@ -57,9 +57,9 @@ def metrics_of(
             found["accuracy"] = theirs.simple_accuracy(predicted, true)
         if "mcc" in measures:
             found["mcc"] = theirs.matthews_corrcoef(predicted, true)
-        if "f1" in measures:
+        if {"f1", "acc_and_f1"} & {*measures}:
             found |= theirs.acc_and_f1(predicted, true)
-        if "pearson" in measures and len(true) > 1:
+        if {"pearson", "spearman", "pearson_and_spearman"} & {*measures} and len(true) > 1:
             both = theirs.pearson_and_spearman(predicted, true)
             found |= {"spearman": both["spearmanr"], "pearson_and_spearman": both["corr"], **both}
     return {name: 100 * float(found.get(name, np.nan)) for name in measures}

@@ -73,4 +73,5 @@ def leave_out_the_beginning(axes: Axes) -> None:
         return
     low = min(curve.min() for curve in curves)
     late = max(curve[len(curve) // 3 :].max() for curve in curves)
-    axes.set_ylim(low - 0.05 * (late - low), late + 0.05 * (late - low))
+    if late > low:
+        axes.set_ylim(low - 0.05 * (late - low), late + 0.05 * (late - low))

@@ -16,7 +16,7 @@ import sacrebleu
 
 from recipes.paper import study, tables
 from recipes.paper.reported import TABLES
-from recipes.paper.runs import PaperRun, gain, over_runs
+from recipes.paper.runs import Translating, gain, over_runs
 from recipes.support.files import TRANSLATIONS, read_table, write_json
 from recipes.support.seeds import OverSeeds
 from recipes.training.training_log import column, read_log
@@ -43,9 +43,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def finished(method: str, seed: int, tokenized: float, sacrebleu: float) -> PaperRun:
+def finished(method: str, seed: int, tokenized: float, sacrebleu: float) -> Translating:
     """A run of IWSLT'14 as it lies there when it is scored."""
-    run = PaperRun("iwslt14-de-en", method, seed, "iwslt14-de-en")
+    run = Translating(method, seed, "iwslt14-de-en", "iwslt14-de-en")
     scores: dict[str, Any] = {"systems": {"model": {"bleu": sacrebleu}}}
     write_json(scores | {"tokenized_bleu": tokenized}, run.directory / "scores.json")
     (run.directory / ".score").touch()
@@ -59,7 +59,7 @@ def test_rows_of_a_table(here: Path) -> None:
         finished("salt", 1, 36.0, 35.0),
         finished("salt", 2, 36.0, 34.5),
         finished("salt-paper", 1, 34.5, 33.5),
-        PaperRun("iwslt14-de-en", "salt-paper", 2, "iwslt14-de-en"),  # not there yet
+        Translating("salt-paper", 2, "iwslt14-de-en", "iwslt14-de-en"),  # not there yet
         finished("rdrop,--adv-weight=2", 1, 36.5, 35.5),
     ]
     plain, salt, paper_s, rdrop = tables.rows_of(TABLES["table2"], "iwslt14-de-en", runs)
@@ -84,7 +84,7 @@ def test_rows_of_a_table(here: Path) -> None:
 
 
 def test_a_table_of_nothing_yet(here: Path) -> None:
-    run = PaperRun("wmt16-en-de", "salt", 1, "wmt16-en-de")
+    run = Translating("salt", 1, "wmt16-en-de", "wmt16-en-de")
     assert over_runs([run], "sacrebleu") is None
     rows = {"wmt16-en-de": tables.rows_of(TABLES["table3"], "wmt16-en-de", [run])}
     text = tables.markdown(TABLES["table3"], rows, [1], [])
@@ -163,9 +163,16 @@ def test_fairseq_knows_all_options_of_the_study() -> None:
 @pytest.mark.parametrize(
     ("arguments", "variables", "message"),
     [
-        ([], {}, "usage: recipes/paper.sh table2|table3|parameter-study"),
-        (["table4"], {}, "usage: recipes/paper.sh table2|table3|parameter-study"),
+        ([], {}, "usage: recipes/paper.sh table2|table3|table4|"),
+        (["table5"], {}, "usage: recipes/paper.sh table2|table3|table4|"),
         (["table2", "--lr"], {}, "options of fairseq-train go after --"),
+        (["table4"], {"TASKS": "rte wnli"}, "TASKS=wnli: allowed is rte, mrpc, cola, sst-2"),
+        (["table4"], {"TASKS": "rte glue-rte"}, "TASKS=rte glue-rte: one is there twice"),
+        (["figure2"], {"TASKS": "parity"}, "TASKS=parity: allowed is cola, sst-2, mrpc"),
+        (["table4"], {"RECIPES": "glue-rte"}, "RECIPES=glue-rte: there is no recipes/glue-rte.sh"),
+        (["table6"], {"METHODS": "slat"}, "METHOD=slat: no preset slat; there are adv"),
+        (["table6"], {"LRS": "1e-4 fast"}, "LR=fast: allowed is a number"),
+        (["table6"], {"LRS": "1e-4", "LR": "1e-3"}, "LRS=1e-4, LR=1e-3: give one of them"),
         (["table2"], {"RECIPES": "wmt14"}, "RECIPES=wmt14: there is no recipes/wmt14.sh"),
         (["table2"], {"METHODS": "slat"}, "METHOD=slat: no preset slat; there are adv"),
         (["table2"], {"SEEDS": "1 1"}, "SEEDS=1 1: one is there twice"),

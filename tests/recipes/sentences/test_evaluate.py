@@ -28,6 +28,8 @@ from recipes.support.errors import RecipeError
 from recipes.support.files import read_table
 from tests.support import classifiers
 
+METRICS = ["pearson", "spearman", "pearson_and_spearman"]
+
 
 @pytest.fixture(scope="module")
 def results(opinions: Path, opinion_model: Path) -> Path:
@@ -300,3 +302,18 @@ def test_calibration_takes_the_split_that_has_labels(
 def test_probabilities_of_logits_of_any_size() -> None:
     logits = np.array([[0.0, math.log(3)], [1000.0, 0.0]], dtype=np.float32)
     np.testing.assert_allclose(probabilities_of(logits), [0.75, 1.0], rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "name", ["f1", "acc_and_f1", "pearson", "spearman", "pearson_and_spearman"]
+)
+def test_a_metric_alone_is_what_it_is_beside_others(name: str) -> None:
+    """A mean of two is what models are compared by."""
+    generator = np.random.default_rng(3)
+    if "f1" in name:
+        said, true = generator.integers(2, size=(2, 40))
+    else:
+        said, true = generator.normal(size=(2, 40))
+    together = metrics.metrics_of(["f1", "acc_and_f1"] if "f1" in name else METRICS, said, true)
+    alone = metrics.metrics_of([name], said, true)
+    assert alone == {name: together[name]} and math.isfinite(together[name])
