@@ -31,18 +31,28 @@ class Trained:
 def read_checkpoint(path: Path) -> Trained:
     """Read a checkpoint of fairseq, whose data must be where they were in training."""
     from fairseq import checkpoint_utils
-    from omegaconf import OmegaConf
 
     state = load_state(path)
     with refusals_as_errors():
         models, _, _ = checkpoint_utils.load_model_ensemble_and_task([str(path)])
+    return trained(path, state, models[0])
+
+
+def trained(path: Path, state: dict[str, Any], model: Any) -> Trained:
+    """Return what a checkpoint tells.
+
+    :param state: as `load_state` returns it.
+    :param model: that is in it.
+    """
+    from omegaconf import OmegaConf
+
     with fields(path):
         criterion: Any = OmegaConf.to_container(state["cfg"]["criterion"], resolve=True)
         return Trained(
             method=criterion["_name"],
             options={name: value for name, value in criterion.items() if not name.startswith("_")},
             updates=updates_in(state),
-            parameters=sum(parameter.numel() for parameter in models[0].parameters()),
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from recipes.models.checkpoint import load_state, read_checkpoint, updates_in
+from recipes.models.checkpoint import load_state, trained
 from recipes.models.model import load, quiet
 from recipes.sentences.labelled import Labelled
 from recipes.sentences.metrics import RESAMPLES, SEED, compare, measure
@@ -55,7 +55,7 @@ def evaluate(
                 " in bin: prepare the data anew"
             )
     guessed = rivals(corpus, {name: texts for name, (_, texts) in rows.items()}) if trivial else {}
-    scores: dict[str, Any] = {**_described(corpus, checkpoint), "splits": {}}
+    scores: dict[str, Any] = {**_described(corpus, checkpoint, loaded.model), "splits": {}}
     for name, predicted in found.items():
         entry: dict[str, Any] = {
             "name": corpus.report["splits"][name],
@@ -91,25 +91,24 @@ def _measured(corpus: Labelled, said: np.ndarray, true: np.ndarray) -> dict[str,
     return {name: asdict(of) for name, of in measure(corpus.measures, said, true).items()}
 
 
-def _described(corpus: Labelled, checkpoint: Path) -> dict[str, Any]:
+def _described(corpus: Labelled, checkpoint: Path, model: Any) -> dict[str, Any]:
     """Return what was trained, on what, and what the checkpoint was chosen by."""
-    trained = read_checkpoint(checkpoint)
     state = load_state(checkpoint)
-    cfg = state["cfg"]
+    told, cfg = trained(checkpoint, state, model), state["cfg"]
     return {
         "corpus": corpus.report["corpus"],
         "task": corpus.report["task"],
         "classes": corpus.classes,
         "encoder": corpus.report["encoder"]["name"],
-        "method": trained.method,
-        "options": trained.options,
+        "method": told.method,
+        "options": told.options,
         "seed": cfg["common"]["seed"],
         "lr": list(cfg["optimization"]["lr"]),
         "batch_size": cfg["dataset"]["batch_size"],
         "train_examples": corpus.report["raw"]["kept"]["train"],
-        "parameters": trained.parameters,
+        "parameters": told.parameters,
         "checkpoint": str(checkpoint),
-        "updates": updates_in(state),
+        "updates": told.updates,
         "epoch": state["extra_state"]["train_iterator"]["epoch"],
         "chosen_by": {
             "metric": cfg["checkpoint"]["best_checkpoint_metric"],

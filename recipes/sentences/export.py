@@ -14,7 +14,7 @@ from typing import Any
 
 from data_prep.encoders.prepared import PreparedEncoder
 from data_prep.support.versions import installed
-from recipes.models.checkpoint import check_labels, fields, load_state, read_checkpoint
+from recipes.models.checkpoint import check_labels, fields, load_state, trained
 from recipes.models.model import quiet
 from recipes.models.plain import options_of, plain_checkpoint
 from recipes.sentences.classifier import (
@@ -49,7 +49,6 @@ def export(data: Path, checkpoint: Path, encoder: Path, out: Path) -> None:
     corpus = Labelled.of(data)
     check_labels(data, checkpoint)
     _check_encoder(corpus, encoder)
-    trained = read_checkpoint(checkpoint)
     state = load_state(checkpoint)
     with fields(checkpoint):
         plain = plain_state(state)
@@ -61,7 +60,8 @@ def export(data: Path, checkpoint: Path, encoder: Path, out: Path) -> None:
                 shutil.copyfile(data / "bin" / name, folder / name)
         shutil.copyfile(encoder / TOKENIZER, folder / TOKENIZER)
         torch.save(plain, folder / MODEL)
-        load_folder(folder, cpu=True)  # or else it is no model, and says so
+        loaded = load_folder(folder, cpu=True)
+        told = trained(checkpoint, state, loaded.model)
         Described(
             classes=corpus.classes,
             scores_divided_by=corpus.divisor,
@@ -69,10 +69,10 @@ def export(data: Path, checkpoint: Path, encoder: Path, out: Path) -> None:
             max_pieces=corpus.report["bin"]["max_pieces"],
             corpus=corpus.report["corpus"],
             encoder=corpus.report["encoder"]["name"],
-            method=trained.method,
-            options=trained.options,
+            method=told.method,
+            options=told.options,
             seed=seed,
-            updates=trained.updates,
+            updates=told.updates,
             versions=installed(_TOOLS),
         ).write(folder)
 

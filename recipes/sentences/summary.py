@@ -26,7 +26,11 @@ def summarize(
     log = read_log(out / LOG)
     scores = read_json(out / SCORES, made_by="python -m recipes.sentences.evaluate")
     corpus = Labelled.of(data)
-    found = {name: _values(entry, scores["metric"]) for name, entry in scores["splits"].items()}
+    found = {
+        name: _values(entry, scores["metric"])
+        for name, entry in scores["splits"].items()
+        if "metrics" in entry
+    }
     name, test = scores["metric"], found["test"]
     trained = of_training(log, checkpoint, kind_of(log.valid).score)
     summary = {

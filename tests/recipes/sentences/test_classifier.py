@@ -17,6 +17,7 @@ import torch
 
 from recipes.models.model import load, outputs
 from recipes.sentences.classifier import Classifier, Described, load_classifier, load_folder
+from recipes.sentences.evaluate import evaluate
 from recipes.sentences.export import export
 from recipes.sentences.predictions import predict
 from recipes.support.errors import RecipeError
@@ -112,6 +113,21 @@ def test_a_line_out_for_each_line_in_and_in_order(folder: Path) -> None:
         "line 3 has 2 columns, the model reads 1: it is not answered",
     ]
     assert list(ours.classify([])) == []
+
+
+def test_data_may_be_elsewhere_than_in_the_training(
+    opinions: Path, opinion_model: Path, bert: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(opinions, moved)
+    opinions.rename(opinions.with_name("away"))
+    try:
+        scores = evaluate(moved, opinion_model, tmp_path / "out", split="valid", cpu=True)
+        export(moved, opinion_model, bert, tmp_path / "model")
+    finally:
+        opinions.with_name("away").rename(opinions)
+    assert scores["splits"]["valid"]["sentences"] == 45
+    assert (tmp_path / "model" / "model.pt").is_file()
 
 
 def test_pairs_want_a_tab(pair_folder: Path) -> None:
