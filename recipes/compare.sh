@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Which game should I play? Trains the same model on the same data with every method and seed,
-# scores its translations, or its labels of sentences, and writes tables and pictures. Run it from the root of the repository:
+# Which game should I play? Trains the same model on the same data with every method and seed, scores
+# its translations, or its labels of sentences, and writes tables and pictures. Run it from the root of
+# the repository:
 #
 #   recipes/compare.sh [-- OPTIONS]
 #
@@ -113,7 +114,8 @@ if [[ $kind == sentences && ${#text[@]} == 1 ]]; then
   data=data/compare/$name
   source=(sentences --train "${text[0]}")
 elif ((${#text[@]})); then
-  ((${#text[@]} == 2)) || fail "TEXT=$TEXT: give two files, \"my/text.de my/text.en\", or one of labels and sentences, my.tsv"
+  ((${#text[@]} == 2)) ||
+    fail "TEXT=$TEXT: give two files, \"my/text.de my/text.en\", or one with labels, my.tsv"
   prefix=${text[0]%.*}
   [[ $prefix == "${text[1]%.*}" ]] ||
     fail "TEXT=$TEXT: the names may differ in their endings only, which are the languages"

@@ -122,6 +122,33 @@ def test_two_text_files(root: Path) -> None:
     assert calls(root)["recipes.comparison"][:2] == ["data/compare/ours", "results/compare/ours"]
 
 
+@pytest.mark.parametrize("given", [{"CORPUS": "reviews"}, {"TEXT": "my/views.tsv"}])
+def test_sentences(root: Path, given: dict[str, str]) -> None:
+    """One file, or a corpus of data_prep; the encoder is made first if it is missing."""
+    (root / "data/encoders").mkdir(parents=True)
+    status, said = recipe(root, ENCODER="bert-base-uncased", METHODS="plain salt", **given)
+    assert status == 0, said
+    name = "reviews" if "CORPUS" in given else "views"
+    data = f"data/compare/{name}.bert-base-uncased"
+    encoder = "data/encoders/bert-base-uncased"
+    calls_of_data_prep = (root / "calls").read_text().split("call: ")[1:3]
+    assert [call.split()[:2] for call in calls_of_data_prep] == [
+        ["data_prep", "encoder"],
+        ["data_prep", "reviews" if "CORPUS" in given else "sentences"],
+    ]
+    words = calls(root)["data_prep"]
+    assert after(words, "--encoder") == [encoder] and after(words, "--out") == [data]
+    if "TEXT" in given:
+        assert after(words, "--train") == ["my/views.tsv"]
+    assert after(words, "--train-examples") == ["2000"]
+    words = calls(root)["recipes.comparison"]
+    assert words[:2] == [data, f"results/compare/{name}.bert-base-uncased"]
+    assert after(words, "--encoder") == [encoder]
+    assert after(words, "--methods") == ["plain", "salt"]
+    assert "--beam" not in words and "--eval-bleu" not in words
+    assert int(after(words, "--time")[0]) == 2 * int(after(words, "--updates")[0])
+
+
 def test_data_that_are_there_already(root: Path) -> None:
     (root / "data" / "mine").mkdir(parents=True)
     (root / "data" / "mine" / "report.json").write_text("{}")
@@ -130,6 +157,11 @@ def test_data_that_are_there_already(root: Path) -> None:
     made = calls(root)
     assert list(made) == ["recipes.comparison"]
     assert made["recipes.comparison"][:2] == ["data/mine", "results/compare/mine"]
+    assert "--beam" in made["recipes.comparison"]
+    (root / "calls").unlink()
+    (root / "data" / "mine" / "report.json").write_text('{"num_classes": 2}')
+    assert recipe(root, CORPUS="data/mine")[0] == 0
+    assert after(calls(root)["recipes.comparison"], "--encoder") == ["data/encoders/minilm"]
 
 
 @pytest.mark.parametrize(
@@ -203,6 +235,51 @@ def test_two_text_files_become_a_table_also_after_a_kill(tmp_path: Path) -> None
     assert freeat["equal_updates"]["bleu"]["by_seed"].keys() == {"1"}
     assert freeat["time"] > 0 and freeat["memory"] > 0
     assert freeat["gauges"].keys() >= {"adv_loss", "delta_norm"}
+    before = tree(out)
+    status, said = recipe(tmp_path, *arguments, **settings)
+    assert status == 0, said
+    assert "2 of 2 runs: already there" in said
+    assert {name for name, content in tree(out).items() if content != before.get(name)} == set()
+
+
+@pytest.mark.slow
+def test_labelled_sentences_become_a_table_also_after_a_kill(bert: Path, tmp_path: Path) -> None:
+    """The real thing: data, costs, two trainings, labels, tables and pictures."""
+    shell.link_root(tmp_path)
+    lines = [
+        f"{('bad', 'good')[i % 2]}\tthe film is {('bad', 'good')[i % 2]} {i}." for i in range(80)
+    ]
+    (tmp_path / "my.tsv").write_text("\n".join(lines) + "\n", "utf-8")
+    settings = {
+        "PYTHON": sys.executable,
+        "TEXT": "my.tsv",
+        "ENCODER": str(bert),
+        "DATA_ARGS": "",
+        "METHODS": "salt",
+        "SEEDS": "1",
+        "UPDATES": "4",
+        "EVERY": "2",
+        "JOBS": "1",
+    }
+    arguments = ("--", "--cpu", "--log-interval", "1", "--lr", "1e-3", "--warmup-updates", "1")
+    out = tmp_path / "results" / "compare" / "my.bert"
+    process = shell.start("compare.sh", tmp_path, *arguments, **settings)
+    processes.wait_until((out / "runs/salt/seed-1/training.log").exists, of=process)
+    process.send_signal(signal.SIGTERM)
+    (said,) = processes.end(process, statuses=[143])
+    assert "[1/2] plain, seed 1: accuracy" in said
+    assert "**Missing:** salt, seed 1." in (out / "table.md").read_text("utf-8")
+
+    status, said = recipe(tmp_path, *arguments, **settings)
+    assert status == 0, said
+    assert "1 of 2 runs: already there" in said
+    table = json.loads((out / "table.json").read_text("utf-8"))
+    plain, salt = table["methods"]
+    assert table["missing"] == []
+    assert plain["equal_time"]["updates"] == 8
+    assert salt["equal_updates"]["accuracy"]["by_seed"].keys() == {"1"}
+    assert salt["equal_updates"]["accuracy_p"].keys() == {"1"}
+    assert salt["time"] > 1 and salt["gauges"].keys() >= {"adv_loss", "delta_norm"}
     before = tree(out)
     status, said = recipe(tmp_path, *arguments, **settings)
     assert status == 0, said
