@@ -45,6 +45,7 @@ for file in ${given[@]+"${given[@]}"}; do
     *) archives+=("$file") ;;
   esac
 done
+echo "1/5 data: a pretrained encoder, and reviews"
 prepare "the encoder $encoder" "$home" encoder "$encoder" ${packages[@]+--archive "${packages[@]}"}
 prepare "film reviews" "$data" "$corpus" --encoder "$home" ${archives[@]+--archive "${archives[@]}"}
 

@@ -54,7 +54,7 @@ def evaluate(
                 f"{data}: {name} has {len(labels)} examples in raw and {len(found[name].outputs)}"
                 " in bin: prepare the data anew"
             )
-    guessed = rivals(corpus, {name: texts for name, (_, texts) in rows.items()}) if trivial else {}
+    guessed = rivals(corpus, splits) if trivial else {}
     scores: dict[str, Any] = {**_described(corpus, checkpoint, loaded.model), "splits": {}}
     for name, predicted in found.items():
         entry: dict[str, Any] = {
@@ -205,8 +205,8 @@ def _main() -> None:
     parser.add_argument(
         "--trivial",
         action="store_true",
-        help="also score two predictors that need no encoder: the most frequent label of train,"
-        " and logistic regression on its words",
+        help="also score two predictors that need no encoder: the most frequent class of a split"
+        " (of scores, the mean of train), and logistic regression on words",
     )
     parser.add_argument(
         "--baseline",

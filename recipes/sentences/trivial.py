@@ -1,7 +1,7 @@
-"""The trivial predictors to beat: always the same label, and a bag of words."""
+"""The trivial predictors to beat: always the same class, or the mean of train; a bag of words."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.sparse import hstack
@@ -12,26 +12,32 @@ from recipes.evaluation.trivial import WORDS
 from recipes.sentences.labelled import Labelled
 
 
-def rivals(
-    corpus: Labelled, texts: Mapping[str, Sequence[Sequence[str]]]
-) -> dict[str, dict[str, np.ndarray]]:
-    """Return what they say of the texts of each split, by their names: majority, bag_of_words."""
-    labels, of_train = corpus.rows("train")
-    is_class = corpus.classes is not None
-    numbers = np.array([corpus.number(label) for label in labels])
-    always = majority(numbers, is_class)
-    bag = BagOfWords(of_train, numbers, is_class)
-    return {
-        "majority": {split: np.full(len(of), always) for split, of in texts.items()},
-        "bag_of_words": {split: bag.predict(of) for split, of in texts.items()},
-    }
+def rivals(corpus: Labelled, splits: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+    """Return what they say of each labelled split, by their names: majority, bag_of_words."""
+    labels, texts = corpus.rows("train")
+    train = np.array([corpus.number(label) for label in labels])
+    bag = BagOfWords(texts, train, corpus.classes is not None)
+    found: dict[str, dict[str, np.ndarray]] = {"majority": {}, "bag_of_words": {}}
+    for split in splits:
+        if split not in corpus.report["labelled"]:
+            continue
+        labels, texts = corpus.rows(split)
+        always = train.mean()
+        if corpus.classes is not None:
+            always = majority(np.array([corpus.number(label) for label in labels]))
+        found["majority"][split] = np.full(len(labels), always)
+        found["bag_of_words"][split] = bag.predict(texts)
+    return found
 
 
-def majority(labels: np.ndarray, classes: bool) -> float:
-    """Return the most frequent class of train, the first of equally frequent ones; or its mean."""
-    if not classes:
-        return float(labels.mean())
-    return float(max(sorted(counted := Counter(labels.tolist())), key=counted.__getitem__))
+def majority(labels: np.ndarray) -> float:
+    """Return the most frequent class, the first of equally frequent ones.
+
+    Of the split itself, as data_prep's `majority_share`: of another domain it may be another than
+    that of train, and no model that has learnt that alone is to look good.
+    """
+    counted = Counter(labels.tolist())
+    return float(max(sorted(counted), key=counted.__getitem__))
 
 
 class BagOfWords:
