@@ -31,7 +31,6 @@ _SIZES = (
     "encoder-ffn-embed-dim",
     "encoder-attention-heads",
 )
-_RESETS = "--reset-optimizer --reset-dataloader --reset-meters --reset-lr-scheduler"
 
 
 def architecture(config: Config) -> tuple[str, dict[str, int]]:
@@ -52,7 +51,7 @@ def options(config: Config) -> str:
     return " ".join(
         [
             *(f"--arch {best}", *sizes, "--init-token 0", *separator),
-            *(f"--max-positions {config.max_positions}", _RESETS),
+            f"--max-positions {config.max_positions}",
         ]
     )
 

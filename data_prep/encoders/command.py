@@ -65,7 +65,7 @@ def run(args: argparse.Namespace, downloads: Path) -> str:
         f"{facts['arch']}: {sizes['layers']} layers of {sizes['dim']} channels,"
         f" {facts['parameters']:,} parameters, {facts['symbols']:,} symbols;"
         f" licence: {facts['licence']}\n"
-        f"fairseq-train takes --restore-file {out / 'model.pt'} and the options in"
+        f"fairseq-train takes --finetune-from-model {out / 'model.pt'} and the options in"
         f" {out / 'options.txt'}"
     )
 

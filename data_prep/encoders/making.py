@@ -21,7 +21,7 @@ from data_prep.support.printing import printable
 from data_prep.support.versions import installed
 
 # Raise it whenever what is written changes.
-_FORMAT = 1
+_FORMAT = 2
 _TOOLS = ("tokenizers", "safetensors", "torch")
 
 

@@ -95,6 +95,7 @@ def _described(corpus: Labelled, checkpoint: Path, model: Any) -> dict[str, Any]
     """Return what was trained, on what, and what the checkpoint was chosen by."""
     state = load_state(checkpoint)
     told, cfg = trained(checkpoint, state, model), state["cfg"]
+    at = state["extra_state"]["train_iterator"]
     return {
         "corpus": corpus.report["corpus"],
         "task": corpus.report["task"],
@@ -109,7 +110,7 @@ def _described(corpus: Labelled, checkpoint: Path, model: Any) -> dict[str, Any]
         "parameters": told.parameters,
         "checkpoint": str(checkpoint),
         "updates": told.updates,
-        "epoch": state["extra_state"]["train_iterator"]["epoch"],
+        "epoch": at["epoch"] - (at["iterations_in_epoch"] == 0),  # the next one begins there
         "chosen_by": {
             "metric": cfg["checkpoint"]["best_checkpoint_metric"],
             "value": state["extra_state"].get("val_loss"),

@@ -96,14 +96,11 @@ prepare() {
 }
 
 # set_encoder DIRECTORY: sets $model to what fairseq-train takes to begin with an encoder of data_prep's. With
-# --restore-file and its --reset-optimizer, ... it would begin anew where it is to continue.
+# --restore-file it would begin anew where it is to continue.
 set_encoder() {
-  local word given=()
+  local given=()
   [[ ! -e $1/options.txt ]] || read -r -a given <"$1/options.txt"
-  model=(--finetune-from-model "$1/model.pt")
-  for word in ${given[@]+"${given[@]}"}; do
-    [[ $word == --reset-* ]] || model+=("$word")
-  done
+  model=(--finetune-from-model "$1/model.pt" ${given[@]+"${given[@]}"})
 }
 
 # begin_training BATCH MOST OPTION: claims $out, and sets $shared to the options, and $launch to the command, by

@@ -226,7 +226,7 @@ def reviews(tmp_path: Path) -> Path:
     changes = {
         "results/demo": "results/sentiment",
         "mkdir -p data/demo/bin && echo": "mkdir -p data/reviews.minilm/bin data/encoders/minilm"
-        " && echo '--arch bert_minilm --init-token 0 --reset-meters'"
+        " && echo '--arch bert_minilm --init-token 0'"
         " >data/encoders/minilm/options.txt && echo",
         ">data/demo/bin": ">data/reviews.minilm/bin",
         "recipes.serving.export": "recipes.sentences.evaluate) echo {} >$out/scores.json ;;\n"

@@ -96,8 +96,7 @@ class Sentences:
 
     def options(self) -> Sequence[str]:
         """See `Kind`. A training that goes on does not begin with the encoder again."""
-        words = (self._encoder.path / "options.txt").read_text("utf-8").split()
-        model = [word for word in words if not word.startswith("--reset-")]
+        model = (self._encoder.path / "options.txt").read_text("utf-8").split()
         report = self._corpus.report
         scores = ["--regression-target"] if self._corpus.classes is None else []
         return [
@@ -144,11 +143,11 @@ class Sentences:
 
     def trivial(self) -> Mapping[str, Sequence[float]]:
         """See `Kind`."""
-        labels, texts = self._corpus.rows(self._split)
+        labels, _ = self._corpus.rows(self._split)
         right = np.array([self._corpus.number(label) for label in labels])
         names = [of.key for of in self.compared]
         found = {}
-        for rival, said in rivals(self._corpus, {self._split: texts}).items():
+        for rival, said in rivals(self._corpus, [self._split]).items():
             metrics = metrics_of(names, said[self._split], right)
             found[_RIVALS[rival]] = [_defined(metrics[name]) for name in names]
         return found

@@ -136,8 +136,7 @@ def test_what_is_written_is_plain(both: Any, kind: str) -> None:
         *("--encoder-layers", "2", "--encoder-embed-dim", "32", "--encoder-ffn-embed-dim", "48"),
         *("--encoder-attention-heads", "4", "--init-token", "0"),
         *([] if kind.startswith("Bert") else ["--separator-token", "2"]),
-        *("--max-positions", "130", "--reset-optimizer", "--reset-dataloader", "--reset-meters"),
-        "--reset-lr-scheduler",
+        *("--max-positions", "130"),
     ]
 
 
