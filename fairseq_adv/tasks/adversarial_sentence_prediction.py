@@ -39,6 +39,17 @@ class AdversarialSentencePredictionTask(AdversarialTraining, SentencePredictionT
         """See `AdversarialTraining`."""
         return SentencePredictionCriterion(self.cfg, self)
 
+    def build_criterion(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        """fairseq's; MCC and F1 take labels for numbers there: named classes get theirs."""
+        criterion = super().build_criterion(cfg, *args, **kwargs)
+        plain = getattr(criterion, "plain", criterion)
+        classes = [] if self.cfg.regression_target else _classes(self.label_dictionary)
+        if hasattr(plain, "label_dict") and not all(map(_is_number, classes)):
+            plain.label_dict = Dictionary()
+            for number in range(len(classes)):
+                plain.label_dict.add_symbol(str(number))
+        return criterion
+
     @classmethod
     def setup_task(cls, cfg: Any, **kwargs: Any) -> Any:
         """fairseq's, after a look at the labels.
@@ -91,6 +102,10 @@ def _classes(labels: Dictionary) -> list[str]:
     """The labels of a dictionary: what fairseq adds to it is none."""
     words = labels.symbols[labels.nspecial :]
     return [word for word in words if word != "<mask>" and not word.startswith("madeupword")]
+
+
+def _is_number(label: str) -> bool:
+    return label.lstrip("-").isdecimal()
 
 
 def _listed(classes: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,26 @@ def test_labels_that_have_no_output_are_named(tmp_path: Path) -> None:
         training.run_training(data, tmp_path / "run", *SENTENCES, *more)
     with pytest.raises(SystemExit, match=r"no input0/dict.txt there: give a directory"):
         training.run_training(tmp_path, tmp_path / "run", *SENTENCES)
+
+
+@pytest.mark.parametrize("criterion", ["salt", "sentence_prediction"])
+def test_classes_may_have_names(
+    criterion: str, toy_sentences: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """MCC and F1 are those of the same classes called by their numbers, which fairseq wants."""
+    caplog.set_level(logging.INFO)
+    found = []
+    for names in (("0", "1"), ("bad", "good")):
+        data = tmp_path / names[0] / "data"
+        shutil.copytree(toy_sentences, data)
+        text = "".join(f"{name} 1\n" for name in names)
+        (data / "label" / "dict.txt").write_text(text, "utf-8")
+        caplog.clear()
+        options = [*SENTENCES, *REPORTS["toy_sentences"]]
+        training.run_training(data, data.parent / "run", *options, criterion=criterion)
+        (line,) = training.log_of(caplog.records, "valid")
+        found.append({key: line[f"valid_{key}"] for key in MEASURED["toy_sentences"]})
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(
