@@ -16,10 +16,10 @@ from fairseq_adv.core.sites import Delta
 from fairseq_adv.tasks.optimizer_backward import OptimizerBackward
 from tests.methods.method_table import (  # noqa: F401  (a fixture)
     MODELS,
+    ROWS,
     Match,
     Row,
     Waiting,
-    every_family,
     every_method,
     noise_by_position,
 )
@@ -63,9 +63,11 @@ def play(
 
 
 @every_method
-@every_family
+@pytest.mark.parametrize(
+    ("model", "scale"),
+    [("transformer", 1.0), ("transformer", 256.0), ("two-classes", 256.0), ("numbers", 256.0)],
+)
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "amp"])
-@pytest.mark.parametrize("scale", [1.0, 256.0])
 def test_the_gradient_is_that_of_float64(
     row: Row,
     model: str,
@@ -159,6 +161,7 @@ def test_amp_runs_every_pass_of_a_game_in_16_bits(row: Row) -> None:
     assert set(types) == {torch.bfloat16}
 
 
+QUICK = ("salt", "freeat-task-loss", "rdrop")
 FP16 = ["--fp16", "--fp16-no-flatten-grads"]
 
 
@@ -187,7 +190,19 @@ def assert_near(
     assert error < share * moved
 
 
-@every_method
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        pytest.param(
+            row,
+            kind,
+            id=f"{row.name}-{name}",
+            marks=[] if name == "translation" or row.name in QUICK else pytest.mark.slow,
+        )
+        for row in ROWS
+        for name, kind in training.KINDS.items()
+    ],
+)
 def test_it_learns_as_in_float32(row: Row, kind: Any, data: Path, tmp_path: Path) -> None:
     start = trained(row, data, tmp_path / "start", *kind.options, "--lr", "0")
     expected = trained(row, data, tmp_path / "fp32", *kind.options)
