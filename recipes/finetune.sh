@@ -85,7 +85,9 @@ main() {
     tiny
     scale=-tiny
   fi
-  if [[ ! -e $encoder/encoder.json ]]; then # by its name
+  is_named=
+  if [[ ! -e $encoder/encoder.json ]]; then
+    is_named=yes
     check ENCODER "$encoder" '[a-z0-9.-]+' "minilm, bert-base-uncased, ..., or a directory of data_prep encoder"
     encoder=data/encoders/$encoder$scale
   fi
@@ -103,7 +105,7 @@ main() {
 
 stage_data() {
   local archives=() more=()
-  if [[ $encoder == data/encoders/* ]]; then
+  if [[ -n $is_named ]]; then # another directory is not made here
     words archives "${ENCODER_ARCHIVE:-}"
     prepare "the encoder $name" "$encoder" encoder "$name" ${archives[@]+--archive "${archives[@]}"} \
       ${encoder_options[@]+"${encoder_options[@]}"}

@@ -182,6 +182,20 @@ def test_make_finds_the_script_of_a_recipe(recipe: str, script: str, stages: str
     assert f'"recipes/{script}.sh" export' in said
 
 
+@pytest.mark.parametrize("place", ["data/encoders/minilm-3", "mine"])
+def test_an_encoder_that_is_there_is_not_made(place: str, bert: Path, tmp_path: Path) -> None:
+    """Wherever it is: one of three layers has no name by which it could be."""
+    root = shell.link_root(tmp_path)
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    (root / place).symlink_to(bert)
+    variables = {"GPUS": "0", "PYTHON": sys.executable, "DRY_RUN": "1", "RECIPE": "glue-rte"}
+    status, said = shell.run("finetune.sh", root, "data", **variables, ENCODER=place)
+    assert status == 0 and "data_prep encoder" not in said
+    assert f"--encoder {place}" in said
+    _, said = shell.run("finetune.sh", root, "data", **variables, ENCODER="minilm")
+    assert "data_prep encoder --out data/encoders/minilm minilm" in said
+
+
 def test_without_data_there_is_no_training(tmp_path: Path, bert: Path) -> None:
     shell.link_root(tmp_path)
     variables = {"GPUS": "0", "PYTHON": sys.executable, "ENCODER": str(bert)}
