@@ -11,8 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from data_prep.binarize import binarize
-from data_prep.pipeline import REPORT
-from data_prep.stages import Stage, run_stage, sha256_of
+from data_prep.stages import REPORT, Stage, run_stage, sha256_of
 from data_prep.support.errors import DataPrepError
 from data_prep.support.lines import count_lines
 from data_prep.support.versions import installed

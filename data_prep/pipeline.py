@@ -1,9 +1,7 @@
 """From a corpus to fairseq's binary data: raw, tok, bpe, bin, and a report."""
 
-import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,10 +15,9 @@ from data_prep.corpora.files import line_pairs
 from data_prep.counts import OVERLONG, SPLITS, Subwords
 from data_prep.preparation import Preparation
 from data_prep.selection.raw import Selection, write_raw
-from data_prep.stages import STAMP, Stage, run_stage, say, sha256_of
+from data_prep.stages import Stage, run_stage_of, say, sha256_of, write_report
 from data_prep.support.lines import open_for_writing, read_lines
 from data_prep.support.parallel import LineFunction, LineMapper
-from data_prep.support.printing import printable
 from data_prep.support.progress import progress
 from data_prep.support.versions import installed
 from data_prep.text.bpe import (
@@ -38,7 +35,6 @@ from data_prep.text.tokenization import lower, tokenizer
 T = TypeVar("T")
 
 STAGES = ("raw", "tok", "bpe", "bin", "bidirectional")  # the last on demand: bidirectional.py
-REPORT = "report.json"
 
 # They shape the data.
 _TOOLS = ("sacremoses", "regex", "subword-nmt", "sentencepiece", "fairseq", "ve-fairseq")
@@ -141,13 +137,7 @@ class Pipeline:
             "versions": installed(_TOOLS),
             **{stage.path.name: stage.facts for stage in (*stages, bpe, binary)},
         }
-        temporary = self.out / f".{REPORT}.tmp"
-        try:
-            noted = printable(json.dumps(report, indent=2, ensure_ascii=False))
-            temporary.write_text(noted + "\n", "utf-8")
-            temporary.replace(self.out / REPORT)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_report(self.out, report)
         return report
 
     @property
@@ -175,22 +165,13 @@ class Pipeline:
         build: Callable[[Path], dict[str, Any]],
         origin: str | None = None,
     ) -> Stage:
-        began = time.monotonic()
         key = {
             **key,
             "format": _FORMAT,
             "languages": self._languages,
             "versions": installed(_TOOLS),
         }
-        stage = run_stage(self.out / name, key, build, origin)
-        if not stage.reused:
-            say(f"{name}: made in {time.monotonic() - began:.1f} s")
-            # What was made from the former content would not belong to the new one.
-            for later in STAGES[STAGES.index(name) + 1 :]:
-                if (self.out / later / STAMP).exists():
-                    shutil.rmtree(self.out / later)
-            (self.out / REPORT).unlink(missing_ok=True)
-        return stage
+        return run_stage_of(self.out, STAGES, name, key, build, origin)
 
     def _tokenize(self, raw: Path, pairs: Mapping[str, int], directory: Path) -> dict[str, Any]:
         encoded = self.corpus.encoded()

@@ -10,14 +10,18 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_prep.support.errors import DataPrepError
+from data_prep.support.printing import printable
 
 STAMP = "stage.json"
+REPORT = "report.json"
+"""Of all stages of a pipeline, beside them."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,40 @@ def _intact(path: Path, files: Mapping[str, str]) -> bool:
         (path / name).is_file() and sha256_of(path / name) == digest
         for name, digest in files.items()
     )
+
+
+def run_stage_of(
+    out: Path,
+    stages: Sequence[str],
+    name: str,
+    key: Mapping[str, Any],
+    build: Callable[[Path], dict[str, Any]],
+    origin: str | None = None,
+) -> Stage:
+    """Return a stage of a pipeline in ``out``; see `run_stage`. If it is new, later ones are gone.
+
+    So is the report: what was made from the former content would not belong to the new one.
+    """
+    began = time.monotonic()
+    stage = run_stage(out / name, key, build, origin)
+    if not stage.reused:
+        say(f"{name}: made in {time.monotonic() - began:.1f} s")
+        for later in stages[stages.index(name) + 1 :]:
+            if (out / later / STAMP).exists():
+                shutil.rmtree(out / later)
+        (out / REPORT).unlink(missing_ok=True)
+    return stage
+
+
+def write_report(out: Path, report: Mapping[str, Any]) -> None:
+    """Write the report of a pipeline in ``out``, whole or not at all."""
+    temporary = out / f".{REPORT}.tmp"
+    try:
+        noted = printable(json.dumps(report, indent=2, ensure_ascii=False))
+        temporary.write_text(noted + "\n", "utf-8")
+        temporary.replace(out / REPORT)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _replace(temporary: Path, path: Path) -> None:

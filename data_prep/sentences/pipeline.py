@@ -1,9 +1,6 @@
 """From a corpus of sentences and an encoder to fairseq's binary data: raw, bin, and a report."""
 
-import json
 import os
-import shutil
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,12 +10,9 @@ from data_prep.encoders.prepared import PreparedEncoder
 from data_prep.sentences.binary import write_binary
 from data_prep.sentences.corpus import SentenceCorpus
 from data_prep.sentences.raw import write_raw
-from data_prep.stages import Stage, run_stage, say, sha256_of
-from data_prep.support.lines import open_for_writing
-from data_prep.support.printing import printable
+from data_prep.stages import Stage, run_stage_of, sha256_of, write_report
 from data_prep.support.versions import installed
 
-REPORT = "report.json"
 _TOOLS = ("tokenizers", "fairseq", "ve-fairseq")
 
 # Raise it whenever what a stage writes changes.
@@ -65,13 +59,7 @@ class SentencePipeline:
             ),
         )
         report = self._report(raw, binary, inputs, selection)
-        temporary = self.out / f".{REPORT}.tmp"
-        try:
-            with open_for_writing(temporary) as stream:
-                stream.write(printable(json.dumps(report, indent=2, ensure_ascii=False)) + "\n")
-            temporary.replace(self.out / REPORT)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_report(self.out, report)
         return report
 
     def _report(
@@ -122,17 +110,10 @@ class SentencePipeline:
         build: Callable[[Path], dict[str, Any]],
         origin: str | None = None,
     ) -> Stage:
-        began = time.monotonic()
         task = asdict(self.corpus.task)
         key = {"corpus": self.name, "task": task, **key}
         key |= {"format": _FORMAT, "versions": installed(_TOOLS)}
-        stage = run_stage(self.out / name, key, build, origin)
-        if not stage.reused:
-            say(f"{name}: made in {time.monotonic() - began:.1f} s")
-            if name == "raw" and (self.out / "bin").exists():
-                shutil.rmtree(self.out / "bin")
-            (self.out / REPORT).unlink(missing_ok=True)
-        return stage
+        return run_stage_of(self.out, ("raw", "bin"), name, key, build, origin)
 
 
 def _majority(facts: dict[str, Any]) -> dict[str, float] | None:

@@ -19,6 +19,7 @@ from fairseq_adv.core.method import Peak
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.sites import Add, Edits, Replace
 from fairseq_adv.games.mixed_precision import mixed_precision
+from fairseq_adv.games.parts import number_of_parts, parts_of
 from fairseq_adv.games.sites import SITES, FairseqSite
 
 
@@ -135,13 +136,28 @@ class FairseqGame(ABC):
     def measured(self, loss: Any) -> dict[str, Tensor]:
         """What is logged of an evaluated task loss of clean predictions: sums over the batch."""
 
-    @abstractmethod
     def parts(self, number: int) -> list[dict[str, Any]]:
-        """The batch, split between sentences into at most so many batches."""
+        """The batch, split between sentences into at most so many, of about as many words each."""
+        parts = parts_of(self.sample, number, self._words())
+        return parts if len(parts) == 1 else [self._trimmed(part) for part in parts]
 
     @abstractmethod
+    def _words(self) -> Tensor:
+        """How many each sentence has, B."""
+
+    @abstractmethod
+    def _trimmed(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """A batch without columns of nothing but padding."""
+
     def parts_in_memory(self, peak: Peak) -> int:
         """In how many parts a game holds about as much as a plain update, where that is as fast.
 
         :param peak: what it would hold in one.
         """
+        if self.sample["target"].device.type != "cpu":
+            return 1
+        return number_of_parts(self.model, self._logits(), peak, self.sample["ntokens"])
+
+    @abstractmethod
+    def _logits(self) -> int:
+        """About how many there are in a row of predictions."""

@@ -19,9 +19,8 @@ from fairseq_adv.core.comparison.comparison import Comparison, Kind
 from fairseq_adv.core.comparison.evaluation import Term
 from fairseq_adv.core.comparison.predictions import Logits, Predictions
 from fairseq_adv.core.comparison.task_loss import ClassLoss
-from fairseq_adv.core.method import Peak
 from fairseq_adv.games.game import FairseqGame
-from fairseq_adv.games.parts import number_of_parts, parts_of, used_columns
+from fairseq_adv.games.parts import used_columns
 from fairseq_adv.games.sites import UnsupportedModel
 
 
@@ -104,11 +103,9 @@ class SentenceGame(FairseqGame):
         found = {"clean_loss": loss.value}
         return found if self.plain.regression_target else {**found, "ncorrect": loss.correct}
 
-    def parts(self, number: int) -> list[dict[str, Any]]:
-        """See `FairseqGame`: of about as many words each."""
-        words = self.sample["net_input"]["src_tokens"].ne(self.plain.padding_idx).sum(1)
-        parts = parts_of(self.sample, number, words)
-        return parts if len(parts) == 1 else [self._trimmed(part) for part in parts]
+    def _words(self) -> Tensor:
+        tokens: Tensor = self.sample["net_input"]["src_tokens"]
+        return tokens.ne(self.plain.padding_idx).sum(1)
 
     def _trimmed(self, sample: dict[str, Any]) -> dict[str, Any]:
         net_input = dict(sample["net_input"])
@@ -117,8 +114,5 @@ class SentenceGame(FairseqGame):
                 net_input[name] = used_columns(self.plain.padding_idx, net_input[name])[0]
         return {**sample, "net_input": net_input}
 
-    def parts_in_memory(self, peak: Peak) -> int:
-        """See `FairseqGame`."""
-        if self.sample["target"].device.type != "cpu":
-            return 1
-        return number_of_parts(self.model, 1, peak, self.sample["ntokens"])
+    def _logits(self) -> int:
+        return 1

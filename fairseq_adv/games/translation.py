@@ -13,11 +13,10 @@ from fairseq_adv.core.comparison.comparison import Kind
 from fairseq_adv.core.comparison.predictions import Logits, Predictions, Projected
 from fairseq_adv.core.comparison.softmax import Softmax
 from fairseq_adv.core.comparison.task_loss import TaskLoss
-from fairseq_adv.core.method import Peak
 from fairseq_adv.games.encoder_gradient import with_true_gradients
 from fairseq_adv.games.game import FairseqGame
 from fairseq_adv.games.hidden_states import hidden_states
-from fairseq_adv.games.parts import number_of_parts, parts_of, used_columns
+from fairseq_adv.games.parts import used_columns
 from fairseq_adv.games.sites import UnsupportedModel
 
 
@@ -88,15 +87,10 @@ class TranslationGame(FairseqGame):
         """See `FairseqGame`."""
         return {"nll_loss": loss.nll}
 
-    def parts(self, number: int) -> list[dict[str, Any]]:
-        """See `FairseqGame`: of about as many words each, of source and target."""
-        words = self._used(self.sample["net_input"]["src_tokens"]).sum(1)
-        words = words + self._used(self.sample["target"]).sum(1)
-        parts = parts_of(self.sample, number, words)
-        return parts if len(parts) == 1 else [self._trimmed(part) for part in parts]
-
-    def _used(self, tokens: Tensor) -> Tensor:
-        return tokens.ne(self.plain.padding_idx)
+    def _words(self) -> Tensor:
+        sides: tuple[Tensor, Tensor] = self.sample["net_input"]["src_tokens"], self.sample["target"]
+        source, target = (tokens.ne(self.plain.padding_idx).sum(1) for tokens in sides)
+        return source + target
 
     def _trimmed(self, sample: dict[str, Any]) -> dict[str, Any]:
         padding = self.plain.padding_idx
@@ -111,9 +105,5 @@ class TranslationGame(FairseqGame):
             "net_input": {**net_input, "prev_output_tokens": before},
         }
 
-    def parts_in_memory(self, peak: Peak) -> int:
-        """See `FairseqGame`."""
-        if self.sample["target"].device.type != "cpu":
-            return 1
-        words = len(self.model.decoder.dictionary)
-        return number_of_parts(self.model, words, peak, self.predicted)
+    def _logits(self) -> int:
+        return len(self.model.decoder.dictionary)

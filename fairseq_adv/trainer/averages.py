@@ -1,7 +1,7 @@
 """What fairseq's average of earlier models (`--store-ema`) needs: one small patch each.
 
 What a training that begins without an average does is `GameTrainer.load_checkpoint`'s. Tests:
-tests/trainer/test_compat.py.
+tests/trainer/test_averages.py.
 """
 
 from __future__ import annotations

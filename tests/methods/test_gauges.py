@@ -124,7 +124,7 @@ def test_they_are_what_the_last_move_makes(
         assert step.adv_gain is not None
         gain = value - compared(row, clean, rest, sample)
         torch.testing.assert_close(step.adv_gain, gain, rtol=1e-7, atol=1e-12)
-        assert abs(float(step.adv_gain)) > 1e-6
+        assert abs(float(step.adv_gain)) > (1e-4 if model == "transformer" else 1e-6)
     assert step.clean_loss is not None
     with_clean_pass = row.name != "freeat-task-loss"
     expected = naive.task_loss(clean if with_clean_pass else rest, sample)
@@ -145,7 +145,7 @@ def test_without_dropout_all_of_a_divergence_is_gained(row: Row, model: str) -> 
     match = Match(row, MODELS[model])
     step = match.play(match.batch(), gauges=True)
     assert step.adv_loss is not None and step.adv_gain is not None
-    assert step.adv_loss > 1e-4
+    assert step.adv_loss > (1e-3 if model == "transformer" else 1e-4)
     torch.testing.assert_close(step.adv_gain, step.adv_loss, rtol=1e-7, atol=1e-12)
 
 
