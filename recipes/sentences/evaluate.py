@@ -105,7 +105,7 @@ def _described(corpus: Labelled, checkpoint: Path, model: Any) -> dict[str, Any]
         "options": told.options,
         "seed": cfg["common"]["seed"],
         "lr": list(cfg["optimization"]["lr"]),
-        "batch_size": cfg["dataset"]["batch_size"],
+        "batch_size": _sentences_per_update(cfg),
         "train_examples": corpus.report["raw"]["kept"]["train"],
         "parameters": told.parameters,
         "checkpoint": str(checkpoint),
@@ -118,6 +118,12 @@ def _described(corpus: Labelled, checkpoint: Path, model: Any) -> dict[str, Any]
         "metric": corpus.measures[-1],
         "interval": {"level": 0.95, "bootstrap": RESAMPLES, "seed": SEED},
     }
+
+
+def _sentences_per_update(cfg: Mapping[str, Any]) -> int:
+    """Return how many there are at most: of all passes and processes together."""
+    passes, processes = cfg["optimization"]["update_freq"][-1], cfg["distributed_training"]
+    return int(cfg["dataset"]["batch_size"] * passes * processes["distributed_world_size"])
 
 
 def _table(

@@ -57,7 +57,8 @@ def train(data: Path, encoder: Path, *more: str) -> Path:
             *("--num-classes", str(report["num_classes"])),
             *("--restore-file", str(encoder / "model.pt")),
             *shlex.split((encoder / "options.txt").read_text("utf-8")),
-            *("--lr", "2e-3", "--batch-size", "12", "--max-epoch", "5", "--max-update", "0"),
+            *("--lr", "2e-3", "--batch-size", "6", "--update-freq", "2"),
+            *("--max-epoch", "5", "--max-update", "0"),
             *more,
             criterion="sentence_prediction",
         )

@@ -115,6 +115,7 @@ def test_what_is_written(opinions: Path, results: Path) -> None:
         5,
     )
     assert scores["chosen_by"]["metric"] == "loss"
+    assert scores["batch_size"] == 12  # in two passes
     for split in ("valid", "test"):
         lines = (opinions / "raw" / f"{split}.tsv").read_text("utf-8").splitlines()
         ours = [row for row in rows if row["split"] == split]
