@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,3 +37,32 @@ def prepare(encoder: Path, out: Path, *arguments: object, corpus: str = "sentenc
 def report(out: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((out / "report.json").read_text("utf-8"))
     return content
+
+
+def anli(path: Path, files: dict[str, str]) -> Path:
+    """Write an archive of ANLI with these files."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(f"anli_v1.0/{name}", text)
+        archive.writestr("anli_v1.0/README.md", "r")
+    return path
+
+
+def rounds(count: int = 6) -> dict[str, str]:
+    """The files of ANLI's three rounds, with so many examples each."""
+    files = {}
+    for number in (1, 2, 3):
+        for part in ("train", "dev", "test"):
+            files[f"R{number}/{part}.jsonl"] = "".join(
+                json.dumps(
+                    {
+                        "uid": str(i),
+                        "context": f"premise {number} {part}",
+                        "hypothesis": f"line {i}",
+                        "label": "enc"[i % 3],
+                    }
+                )
+                + "\n"
+                for i in range(count)
+            )
+    return files

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import json
-import zipfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from data_prep.sentences.raw import raw_rows
-from tests.data_prep.sentences.made import prepare, report
+from tests.data_prep.sentences.made import anli, prepare, report, rounds
 from tests.support.shared_data import shared
 from tests.support.texts import tar
 
@@ -100,33 +98,6 @@ def test_the_real_reviews(bert: Path, tmp_path: Path) -> None:
     texts = {split: {t for _, (t,) in rows(out, split)} for split in ("train", "valid", "test")}
     assert not texts["train"] & (texts["valid"] | texts["test"])
     assert not texts["valid"] & texts["test"]
-
-
-def anli(path: Path, files: dict[str, str]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(f"anli_v1.0/{name}", text)
-        archive.writestr("anli_v1.0/README.md", "r")
-    return path
-
-
-def rounds(count: int = 6) -> dict[str, str]:
-    files = {}
-    for number in (1, 2, 3):
-        for part in ("train", "dev", "test"):
-            files[f"R{number}/{part}.jsonl"] = "".join(
-                json.dumps(
-                    {
-                        "uid": str(i),
-                        "context": f"premise {number} {part}",
-                        "hypothesis": f"line {i}",
-                        "label": "enc"[i % 3],
-                    }
-                )
-                + "\n"
-                for i in range(count)
-            )
-    return files
 
 
 def test_anli_s_rounds(bert: Path, tmp_path: Path) -> None:

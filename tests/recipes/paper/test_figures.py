@@ -19,6 +19,7 @@ from recipes.paper import losses, probing
 from recipes.paper.losses import curves_of, figures_of
 from recipes.paper.probing import HEADS, features_of, head_says, probe
 from recipes.training.training_log import parse_log
+from tests.data_prep.sentences.made import anli, rounds
 from tests.recipes.paper.test_fine_tuning import choice, finish
 from tests.support import shell
 from tests.support.processes import ROOT
@@ -229,6 +230,35 @@ def test_table_4_at_tiny_scale(root: Path) -> None:
     assert made(root, "table4", **variables) == out
     assert (out / "table.md").read_text("utf-8") == text
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+
+
+@pytest.mark.slow
+def test_table_6_at_tiny_scale(root: Path) -> None:
+    """Each set of each round has its column."""
+    anli(root / "anli_v1.0.zip", rounds(30))
+    done = run(root, "recipes/finetune.sh", "data", RECIPE="anli", ARCHIVE="anli_v1.0.zip")
+    assert done.returncode == 0, done.stdout + done.stderr
+    out = made(root, "table6")
+    found = json.loads((out / "table.json").read_text("utf-8"))
+    assert found["missing"] == []
+    assert [row["method"] for row in found["rows"]] == ["plain", "salt"]
+    splits = ["valid", "valid1", "valid2", "test", "test1", "test2"]
+    numbers = ("R1", "R2", "R3")
+    titles = [f"{part} {r}" for part in ("dev", "test") for r in numbers]
+    for row in found["rows"]:
+        for title, split in zip(titles, splits, strict=True):
+            by_seed = row["columns"][title]["ours"][0]["by_seed"]
+            assert by_seed.keys() == {"1", "2"}
+            for seed, value in by_seed.items():
+                where = root / f"results/anli-tiny/bert/{row['method']}/seed-{seed}"
+                scores = json.loads((where / "scores.json").read_text("utf-8"))
+                assert scores["splits"][split]["sentences"] == 30
+                assert value == scores["splits"][split]["metrics"]["accuracy"]["value"]
+        for part in ("dev", "test"):  # of three sets of one size
+            of = [row["columns"][f"{part} {r}"]["ours"][0]["by_seed"] for r in ("all", *numbers)]
+            for seed, value in of[0].items():
+                assert value == pytest.approx(sum(each[seed] for each in of[1:]) / 3)
+    assert (out / "table.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
