@@ -106,13 +106,15 @@ def same_start() -> Iterator[None]:
     """Draw random starts in float32, whatever the model's precision is."""
     gaussian, uniform = Gaussian.draw, Uniform.draw
 
-    def drawn(start: Any, site: Any, how: Any) -> Tensor:
+    def drawn(start: Any, site: Any, ball: Any, how: Any) -> Tensor:
         narrow = SimpleNamespace(zero=site.zero.to(torch.float32), mask=site.mask)
-        return how(start, narrow).to(site.zero.dtype)
+        return how(start, narrow, ball).to(site.zero.dtype)
 
     with (
-        patch.object(Gaussian, "draw", lambda start, site: drawn(start, site, gaussian)),
-        patch.object(Uniform, "draw", lambda start, site: drawn(start, site, uniform)),
+        patch.object(
+            Gaussian, "draw", lambda start, site, ball: drawn(start, site, ball, gaussian)
+        ),
+        patch.object(Uniform, "draw", lambda start, site, ball: drawn(start, site, ball, uniform)),
     ):
         yield
 

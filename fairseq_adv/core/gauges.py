@@ -8,7 +8,28 @@ import torch
 from torch import Tensor
 
 from fairseq_adv.core.players.ball import Ball
+from fairseq_adv.core.players.follower import Follower
 from fairseq_adv.core.sites import Delta, within_sentence
+
+
+def norms_of(follower: Follower) -> dict[str, list[str]]:
+    """The names of the gauges of a follower's moves, and the sites that each is a mean over.
+
+    `delta_norm`, and `x_delta_norm` of a site `x` that has lengths of its own.
+    """
+    found: dict[str, list[str]] = {}
+    for site in follower.sites:
+        name = f"{site}_delta_norm" if site in follower.lengths else "delta_norm"
+        found.setdefault(name, []).append(site)
+    return found
+
+
+def delta_norms(delta: Delta, follower: Follower) -> dict[str, Tensor]:
+    """`delta_norm` for each of these names."""
+    return {
+        name: delta_norm({site: delta[site] for site in sites}, follower.ball_of(sites[0]))
+        for name, sites in norms_of(follower).items()
+    }
 
 
 def delta_norm(delta: Delta, ball: Ball) -> Tensor:

@@ -11,7 +11,7 @@ from fairseq.tasks import TASK_REGISTRY
 from torch import Tensor
 
 from fairseq_adv.core.backward import Backward
-from fairseq_adv.core.gauges import PartOfGradient
+from fairseq_adv.core.gauges import PartOfGradient, norms_of
 from fairseq_adv.core.method import Interacts, Method
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.settings import InvalidSetting
@@ -185,7 +185,9 @@ class AdversarialCriterion(FairseqCriterion, ABC):
         start, found = RandomState.capture(), measures.Measures()
 
         def game_on(batch: dict[str, Any]) -> FairseqGame:
-            made: FairseqGame = self.task.game(model, batch, self.plain, autocast=autocast)
+            made: FairseqGame = self.task.game(
+                model, batch, self.plain, autocast=autocast, attacked=self.method.attacked
+            )
             return made
 
         whole = game_on(sample)
@@ -218,8 +220,9 @@ class AdversarialCriterion(FairseqCriterion, ABC):
 
         So does that of a worker that has run out of data, while others replay their batches.
         """
-        perturbed = () if self.method.follower is None else ("delta_norm",)
-        return ("adv_loss", *perturbed, *(("adv_gain",) if gauged else ()))
+        follower = self.method.follower
+        norms = () if follower is None else norms_of(follower)
+        return ("adv_loss", *norms, *(("adv_gain",) if gauged else ()))
 
 
 def _task_like(task: Any) -> str:

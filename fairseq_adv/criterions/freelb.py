@@ -6,7 +6,6 @@ from typing import Any
 from fairseq.criterions import register_criterion
 
 from fairseq_adv.core.methods.freelb import FreeLB
-from fairseq_adv.core.players.ball import Ball
 from fairseq_adv.core.players.start import Uniform
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.options import BALL, COMPARED, build, follower, options
@@ -32,7 +31,7 @@ class FreeLBCriterion(AdversarialCriterion):
 
     def build_method(self, cfg: Any) -> FreeLB:
         """See `AdversarialCriterion.build_method`."""
-        start = Uniform(build(Ball, cfg))
+        start = Uniform()
         return build(
             FreeLB, cfg, follower=follower(cfg, self.words, start=start, ascent_rule="normalized")
         )

@@ -9,7 +9,7 @@ from fairseq.logging import metrics
 from fairseq.utils import get_perplexity
 from torch import Tensor
 
-from fairseq_adv.core.gauges import delta_norm
+from fairseq_adv.core.gauges import delta_norms
 from fairseq_adv.core.method import Method, Step
 from fairseq_adv.games.game import FairseqGame
 
@@ -23,6 +23,7 @@ _SHOWN = {
     "adv_gain": (math.log(2), 6),
     "proximal_loss": (math.log(2), 6),
     "delta_norm": (1.0, 6),
+    "attention_delta_norm": (1.0, 6),
     "ncorrect": (0.01, 1),
 }
 """The unit of a mean in the log (bits, as of fairseq's own losses; per cent), and its digits."""
@@ -50,7 +51,8 @@ class Measures:
             found |= game.measured(step.clean_loss)
         if method.follower is not None and step.delta:
             sentences = next(iter(step.delta.values())).size(0)
-            found["delta_norm"] = delta_norm(step.delta, method.follower.ball) * sentences
+            norms = delta_norms(step.delta, method.follower)
+            found |= {name: norm * sentences for name, norm in norms.items()}
         for name, value in found.items():
             if value is not None:
                 self._found[name] = self._found[name] + value if name in self._found else value
@@ -73,7 +75,9 @@ class Measures:
             "sample_size": game.sample_size * self.task_losses,
         }
         for name in names:
-            number = game.sample["target"].size(0) if name == "delta_norm" else game.predicted
+            number = (
+                game.sample["target"].size(0) if name.endswith("delta_norm") else game.predicted
+            )
             log[name] = self._found.get(name, self.objective.new_zeros(()))
             log[name + _OF] = number if name in self._found else 0
         return log
@@ -88,7 +92,8 @@ def reduce(logging_outputs: list[dict[str, Any]]) -> None:
     """Log, beside fairseq's own, what games did; absent where nothing was measured.
 
     Losses and divergences are in bits per target token or sentence, as fairseq logs its own, those
-    of numbers too: squared differences are divided by log 2. `delta_norm` is in embedding units.
+    of numbers too: squared differences are divided by log 2. `delta_norm` is in embedding
+    units, that of attention in units of scores.
     """
 
     def total(key: str) -> Any:

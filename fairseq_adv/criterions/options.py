@@ -18,14 +18,15 @@ from typing import Any, Literal, Optional, TypeVar, get_args, get_origin, get_ty
 from fairseq.dataclass import ChoiceEnum
 from omegaconf import II
 
-from fairseq_adv.core.players.follower import Follower
+from fairseq_adv.core.players.follower import Follower, Lengths
 from fairseq_adv.core.players.start import Gaussian, Start
+from fairseq_adv.core.settings import InvalidSetting, at_least
 from fairseq_adv.criterions.unsupported import SurroundingsConfig
 from fairseq_adv.games.sites import SITES
 
 BOTH = "both"
-PERTURB: tuple[str, ...] = (*SITES, BOTH)
-"""Sites, and `both`: the words of source and target."""
+_BOTH = ("source", "target")
+_ATTENTION = "attention"
 
 T = TypeVar("T")
 
@@ -75,19 +76,43 @@ class ScheduleConfig(SurroundingsConfig):
 
 @dataclass
 class PerturbConfig(ScheduleConfig):
-    """Whose words are perturbed."""
+    """Whose words are perturbed, or what else."""
 
-    perturb: Optional[ChoiceEnum(PERTURB)] = field(  # type: ignore[valid-type]  # noqa: UP045
+    perturb: Optional[str] = field(  # noqa: UP045
         default=None,
         metadata={
-            "help": "what is perturbed: the word embeddings of which side (default: of all that "
-            "the task has)"
+            "help": "what is perturbed: the word embeddings of source, target or both, attention "
+            "scores (attention), or several, with commas between (default: all words that the "
+            "task has)"
         },
     )
 
 
 @dataclass
-class ReplayConfig(PerturbConfig):
+class BallsConfig(PerturbConfig):
+    """The balls of sites that are measured otherwise than embeddings."""
+
+    attention_epsilon: Optional[float] = field(  # noqa: UP045
+        default=None,
+        metadata={"help": "--epsilon for attention, in units of scores (default: --epsilon)"},
+    )
+
+
+@dataclass
+class FollowerConfig(BallsConfig):
+    """The steps at sites that are measured otherwise than embeddings."""
+
+    attention_step_size: Optional[float] = field(  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "--ascent-step-size for attention, in units of scores (default: "
+            "--ascent-step-size)"
+        },
+    )
+
+
+@dataclass
+class ReplayConfig(FollowerConfig):
     """What a method that replays batches has to know of fairseq's other options."""
 
     max_update: int = II("optimization.max_update")
@@ -106,7 +131,7 @@ COMPARED: dict[str, Any] = {
 }
 
 
-def options(name: str, *parts: type, base: type = PerturbConfig, **defaults: Any) -> type[Any]:
+def options(name: str, *parts: type, base: type = FollowerConfig, **defaults: Any) -> type[Any]:
     """The dataclass of a criterion's options.
 
     :param parts: dataclasses of `core` whose settings are options, if they have a default here.
@@ -189,8 +214,12 @@ def sites(cfg: PerturbConfig, words: tuple[str, ...]) -> tuple[str, ...]:
     """
     if cfg.perturb is None:
         return words
-    perturb = str(cfg.perturb)
-    return ("source", "target") if perturb == BOTH else (perturb,)
+    named = [name.strip() for name in str(cfg.perturb).split(",")]
+    found = [site for name in named for site in (_BOTH if name == BOTH else (name,))]
+    if len(set(found)) < len(found) or not set(found) <= SITES.keys():
+        allowed = f"one or several of {', '.join(SITES)} (and {BOTH}: {' and '.join(_BOTH)}), once"
+        raise InvalidSetting("perturb", cfg.perturb, allowed)
+    return tuple(site for site in SITES if site in found)
 
 
 def follower(
@@ -203,4 +232,10 @@ def follower(
     :param given: see `build`.
     """
     start = build(Gaussian, cfg) if start is None else start
-    return build(Follower, cfg, sites=sites(cfg, words), start=start, **given)
+    epsilon = cfg.attention_epsilon
+    step_size = getattr(cfg, "attention_step_size", epsilon)  # a method of one step has no other
+    for name, value in (("attention_epsilon", epsilon), ("attention_step_size", step_size)):
+        if value is not None:
+            at_least(name, value, 0)
+    lengths = {_ATTENTION: Lengths(epsilon, step_size)}
+    return build(Follower, cfg, sites=sites(cfg, words), start=start, lengths=lengths, **given)

@@ -33,6 +33,8 @@ class FairseqGame(ABC):
     :param plain: the criterion whose loss the task loss is.
     :param autocast: run the model in mixed precision, as for --amp. Perturbations, projection,
         losses and divergences are in float32 in any case.
+    :param attacked: the names of the sites at which passes are edited: all passes are computed in
+        the way that can be, so that they differ by their edits and dropout masks alone.
     """
 
     words: ClassVar[tuple[str, ...]]
@@ -45,11 +47,13 @@ class FairseqGame(ABC):
         plain: Any,
         *,
         autocast: bool = False,
+        attacked: Collection[str] = (),
     ) -> None:
         self.model = model
         self.sample = sample
         self.plain = plain
         self.autocast = autocast
+        self.attacked = attacked
 
     @classmethod
     def check(cls, model: BaseFairseqModel, sites: Collection[str]) -> None:
@@ -59,7 +63,9 @@ class FairseqGame(ABC):
 
     def of(self, model: BaseFairseqModel) -> Self:
         """The game on the same batch with another model."""
-        return type(self)(model, self.sample, self.plain, autocast=self.autocast)
+        return type(self)(
+            model, self.sample, self.plain, autocast=self.autocast, attacked=self.attacked
+        )
 
     @cached_property
     def sites(self) -> Mapping[str, FairseqSite]:
@@ -95,6 +101,8 @@ class FairseqGame(ABC):
     def _pass(self, edits: Edits, *, moved: bool = False) -> Predictions:
         with ExitStack() as blocks:
             blocks.enter_context(mixed_precision(self.model, self.autocast))
+            for name in self.attacked:
+                blocks.enter_context(self.sites[name].open())
             for name, edit in edits.items():
                 blocks.enter_context(self.sites[name].apply(edit))
             return self._predict(moved)

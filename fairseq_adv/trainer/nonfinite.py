@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 _LOSSES = (
     *("loss", "nll_loss", "clean_loss"),
-    *("adv_loss", "proximal_loss", "adv_gain", "delta_norm"),
+    *("adv_loss", "proximal_loss", "adv_gain", "delta_norm", "attention_delta_norm"),
 )
 _SHOWN = 10
 """Sentences of a batch that a line of the log names."""

@@ -125,7 +125,10 @@ def test_the_length_of_what_is_tiny(factor: float, scope: str) -> None:
 def test_noise_spares_padding_and_has_the_right_size() -> None:
     torch.manual_seed(1)
     non_pad = torch.tensor([[True] * 40 + [False] * 10] * 50)
-    noise = Gaussian(init_std=0.3).draw(Place(torch.zeros(50, 50, 16), non_pad.unsqueeze(-1)))
+    noise = Gaussian(init_std=0.3).draw(
+        Place(torch.zeros(50, 50, 16), non_pad.unsqueeze(-1)),
+        Ball(epsilon=1.0, norm="l2", norm_scope="sentence"),
+    )
     assert not noise[~non_pad].any()
     assert float(noise[non_pad].std()) == pytest.approx(0.3, rel=0.02)
     assert float(noise[non_pad].mean()) == pytest.approx(0.0, abs=0.01)
@@ -139,7 +142,7 @@ def test_a_uniform_start_is_within_the_ball(norm: Any, scope: Any) -> None:
     non_pad = torch.tensor([[False, True, True, True], [False, False, False, True]])
     epsilon, size = 0.5, 4000
     ball = Ball(epsilon=epsilon, norm=norm, norm_scope=scope)
-    start = Uniform(ball).draw(Place(torch.zeros(2, 4, size), non_pad.unsqueeze(-1)))
+    start = Uniform().draw(Place(torch.zeros(2, 4, size), non_pad.unsqueeze(-1)), ball)
     assert not start[~non_pad].any()
     assert float(ball.norm_of(start).max()) <= epsilon
     words = (3, 1) if scope == "sentence" else (1, 1)
@@ -178,7 +181,7 @@ def test_components_may_be_masked_one_by_one(norm: Any, scope: Any) -> None:
     torch.manual_seed(1)
     mask = torch.rand(3, 4, 2000) < torch.tensor([0.2, 0.5, 1.0])[:, None, None]
     ball = Ball(epsilon=0.5, norm=norm, norm_scope=scope)
-    start = Uniform(ball).draw(Place(torch.zeros(3, 4, 2000), mask))
+    start = Uniform().draw(Place(torch.zeros(3, 4, 2000), mask), ball)
     assert not start[~mask].any() and float(ball.norm_of(start).max()) <= 0.5
     there = mask.sum((1, 2) if scope == "sentence" else 2, keepdim=True)
     furthest = 0.5 if norm == "linf" else 0.5 * there**-0.5

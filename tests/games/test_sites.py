@@ -37,7 +37,7 @@ def played(request: pytest.FixtureRequest) -> tuple[str, FairseqGame]:
     site, name = request.param
     family = MODELS[name].family
     model = MODELS[name](dropout=0.2).double()
-    return site, family.game(model, family.batch(((5, 4), (3, 6), (2, 3))))
+    return site, family.game(model, family.batch(((5, 4), (3, 6), (2, 3))), attacked=(site,))
 
 
 @pytest.mark.parametrize("site", SITES)

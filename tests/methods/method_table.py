@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fairseq_adv.core.method import Step
+from fairseq_adv.core.players.ball import Ball
 from fairseq_adv.core.players.start import Gaussian, Uniform
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.sites import Delta, Site
@@ -138,7 +139,7 @@ def noise_by_position(monkeypatch: pytest.MonkeyPatch) -> None:
 def place_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """See the fixture."""
 
-    def draw(start: Gaussian | Uniform, site: Site) -> Tensor:
+    def draw(start: Gaussian | Uniform, site: Site, ball: Ball) -> Tensor:
         size = start.init_std if isinstance(start, Gaussian) else 0.05
         return (by_position(site) * size).to(site.zero.dtype)
 
@@ -152,7 +153,13 @@ def place_noise(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def by_position(site: Site, shift: int = 0) -> Tensor:
-    """Noise that depends on a word's position in its sentence only: B x T x C, in float64."""
+    """Noise that depends on a word's position in its sentence only: B x T x C, in float64.
+
+    Of scores, on which of those that there are it is.
+    """
+    if site.mask.size(2) > 1:
+        places = site.mask.any(2, keepdim=True).cumsum(1) * 131 + site.mask.cumsum(2) * 17
+        return NOISE.flatten()[(places + shift) % NOISE.numel()] * site.mask
     places = site.mask.squeeze(-1).cumsum(1) + shift
     return NOISE[places, : site.zero.size(2)] * site.mask
 
@@ -250,7 +257,11 @@ class Match:
     def game_on(self, sample: dict[str, Any], *, autocast: bool = False) -> FairseqGame:
         """The game of the criterion on a batch."""
         made: FairseqGame = self.criterion.task.game(
-            self.model, sample, self.criterion.plain, autocast=autocast
+            self.model,
+            sample,
+            self.criterion.plain,
+            autocast=autocast,
+            attacked=self.criterion.method.attacked,
         )
         return made
 

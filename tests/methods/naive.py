@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from fairseq import utils
 from torch import Tensor, nn
+from torch.nn import functional
 
 SMOOTHING = 0.1
 HEAD = "sentence_classification_head"
@@ -64,10 +66,42 @@ def replaced(model: Any, delta: dict[str, Tensor], keep: dict[str, Tensor]) -> I
     for side, part in parts.items():
         part.embed_tokens = _Replaced(part.embed_tokens, delta.get(side), keep.get(side))
     try:
-        yield
+        with shifted_scores(model, delta.get("attention")):
+            yield
     finally:
         for side, part in parts.items():
             part.embed_tokens = originals[side]
+
+
+@contextmanager
+def shifted_scores(model: Any, delta: Tensor | None) -> Iterator[None]:
+    """Scores of the one sentence plus delta.
+
+    In the softmax of the decoder's attention over the source; as a mask of torch's fused
+    self-attention.
+
+    :param delta: 1 x T x layers * heads * S.
+    """
+    if delta is None:
+        yield
+        return
+    decoder = getattr(model, "decoder", None)
+    layers = (decoder or model.encoder.sentence_encoder).layers
+    attention = layers[0].self_attn if decoder is None else layers[0].encoder_attn
+    by_head = delta[0].view(delta.size(1), len(layers), attention.num_heads, -1)
+    of_layers = iter(by_head.permute(1, 2, 0, 3))  # H x T x S each
+    softmax, fused = utils.softmax, functional.scaled_dot_product_attention
+    if decoder is None:
+        functional.scaled_dot_product_attention = lambda q, k, v, mask, *more, **most: fused(
+            q, k, v, next(of_layers)[None] + (0 if mask is None else mask), *more, **most
+        )
+    else:
+        utils.softmax = lambda x, dim, **more: softmax(x + next(of_layers), dim, **more)
+    try:
+        yield
+        assert next(of_layers, None) is None, "all layers had their part"
+    finally:
+        utils.softmax, functional.scaled_dot_product_attention = softmax, fused
 
 
 def log_probs(

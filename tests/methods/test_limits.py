@@ -105,7 +105,7 @@ def test_freelb_of_one_step_from_zero_is_one_adversarial_step(
     With a second pass, the average is that of Adv's two terms.
     """
     sample = tiny.batch()
-    monkeypatch.setattr(Uniform, "draw", lambda start, site: site.zero)
+    monkeypatch.setattr(Uniform, "draw", lambda start, site, ball: site.zero)
     step_size = 0.3
     row = row_named("freelb-task-loss")
     options = {"adv_weight": 1.0, "ascent_step_size": step_size}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,6 @@ from tests.methods.method_table import (
     Row,
     every_family,
     every_method,
-    every_model,
     noise_by_position,
 )
 from tests.support import tiny
@@ -39,24 +38,46 @@ def _float64() -> Iterator[None]:
         yield
 
 
-@every_method
-@pytest.mark.parametrize("model", [name for name in MODELS if name != "convolutional"])
+def at_places(models: Iterable[str]) -> Any:
+    """Each method on each model: words perturbed; words and attention, if none are shared."""
+    return pytest.mark.parametrize(
+        ("row", "model", "place"),
+        [
+            pytest.param(row, model, place, id=f"{row.name}-{model}-{place or 'words'}")
+            for row in ROWS
+            for model in models
+            for place in (None, "source,attention")
+            if place is None or (row.ball and "shared" not in model)
+        ],
+    )
+
+
+def at(place: str | None, row: Row) -> dict[str, Any]:
+    """Options, for methods that have them; attention in a ball of its own."""
+    if place is None:
+        return {}
+    step = {"attention_step_size": 0.4} if takes(row, "attention_step_size") else {}
+    return {"perturb": place, "attention_epsilon": 0.5, **step}
+
+
+@at_places(name for name in MODELS if name != "convolutional")
 def test_the_gradient_is_the_derivative_of_the_reported_objective(
-    row: Row, model: str, monkeypatch: pytest.MonkeyPatch
+    row: Row, model: str, place: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Total, or with the follower's moves and what is detached held constant.
 
     fairseq's convolutional encoder scales gradients on purpose: it has no such proof.
     """
-    match = Match(row, MODELS[model], **differentiated(row))
+    match = Match(row, MODELS[model], **differentiated(row), **at(place, row))
     check_derivative(match, match.batch(), monkeypatch)
 
 
-@every_method
-@every_model
-def test_padding_changes_nothing(row: Row, model: str, noise_by_position: None) -> None:
+@at_places(MODELS)
+def test_padding_changes_nothing(
+    row: Row, model: str, place: str | None, noise_by_position: None
+) -> None:
     """Sentences one by one, and padded in a batch: the same moves, and the same gradient in sum."""
-    match = Match(row, MODELS[model])
+    match = Match(row, MODELS[model], **at(place, row))
     lengths = ((6, 3), (4, 7), (2, 5))
     step = match.play(match.batch(lengths))
     game, together = match.game, match.gradient
@@ -67,8 +88,9 @@ def test_padding_changes_nothing(row: Row, model: str, noise_by_position: None) 
         objective += alone.objective
         total = [t + g for t, g in zip(total, match.gradient, strict=True)]
         for side, delta in step.delta.items():
-            words = delta[i][game.sites[side].mask[i].squeeze(-1)]
-            torch.testing.assert_close(alone.delta[side][0], words, rtol=1e-9, atol=1e-12)
+            mask, delta_alone = game.sites[side].mask, alone.delta[side]
+            words = delta[i][mask.expand_as(delta)[i]]
+            torch.testing.assert_close(delta_alone.flatten(), words, rtol=1e-9, atol=1e-12)
     for side, delta in step.delta.items():
         assert not (delta * ~game.sites[side].mask).any(), "padding was perturbed"
     torch.testing.assert_close(objective, step.objective)

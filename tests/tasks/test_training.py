@@ -41,6 +41,33 @@ def test_the_log_tells_the_game(
     assert not any("adv" in key for key in valid), "validation must be plain"
 
 
+def test_each_site_has_a_ball_of_its_own_and_a_gauge(
+    toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    lengths = {"--epsilon": "0.2", "--attention-epsilon": "3", "--attention-step-size": "20"}
+    options = ("--perturb", "source,attention", "--ascent-step-size", "5")
+    training.run_training(
+        toy_data, tmp_path, *options, *(x for pair in lengths.items() for x in pair)
+    )
+    for line in training.log_of(caplog.records):
+        assert float(line["delta_norm"]) == pytest.approx(0.2, rel=1e-3)
+        assert float(line["attention_delta_norm"]) == pytest.approx(3, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--perturb source,source", "--perturb source,source: allowed is one or several of"),
+        ("--perturb words", "--perturb words: allowed is one or several of"),
+        ("--attention-epsilon -1", "--attention-epsilon -1.0: allowed is a number from 0 up"),
+    ],
+)
+def test_sites_that_are_none(option: str, message: str, toy_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=message):
+        training.run_training(toy_data, tmp_path, *option.split())
+
+
 def test_validation_is_the_stock_loss() -> None:
     model, sample = tiny.transformer().eval(), tiny.batch()
     ours, _, _ = tiny.criterion()(model, sample)

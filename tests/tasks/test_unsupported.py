@@ -93,6 +93,16 @@ def test_checkpointed_activations_are_refused_where_they_do_not_work(row: Row) -
         assert distance(match.gradient, without.gradient) < 1e-12
 
 
+@pytest.mark.parametrize("name", ["adv", "salt"])
+def test_checkpointed_attention_is_not_perturbed(name: str) -> None:
+    """Run again in the backward pass it would be without its perturbation."""
+    criterion = tiny.criterion(name, perturb="attention")
+    criterion.check_model(tiny.transformer())
+    model = tiny.transformer(checkpoint_activations=True)
+    with pytest.raises(SystemExit, match=r"--checkpoint-activations.*with --perturb attention"):
+        criterion.check_model(model)
+
+
 def test_quantisation_noise_changes_the_weights_between_passes() -> None:
     """The reason that is given for refusing it."""
     model = tiny.transformer(quant_noise_pq=0.3, quant_noise_pq_block_size=2)

@@ -9,7 +9,8 @@ as a differentiable function of delta^{k-1}, of the gradient and of the rule's s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from fairseq_adv.core.game import Game
 from fairseq_adv.core.players.ball import Ball
@@ -19,12 +20,25 @@ from fairseq_adv.core.settings import at_least, means
 from fairseq_adv.core.sites import Delta
 
 
+@dataclass(frozen=True)
+class Lengths:
+    """Of a site that is measured in another unit than embeddings; None: as embeddings.
+
+    :param epsilon: its ball's radius.
+    :param ascent_step_size: its step's length.
+    """
+
+    epsilon: float | None
+    ascent_step_size: float | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Follower:
     """The follower's strategy.
 
     :param sites: the names of those that it perturbs.
     :param ascent_steps: K.
+    :param lengths: by the names of sites that have others than `ball` and `rule`.
     """
 
     sites: tuple[str, ...]
@@ -32,14 +46,29 @@ class Follower:
     ball: Ball
     rule: Rule
     ascent_steps: int = field(metadata=means("ascent steps K of the follower"))
+    lengths: Mapping[str, Lengths] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         at_least("ascent_steps", self.ascent_steps, 1)
 
+    def ball_of(self, site: str) -> Ball:
+        """The ball that perturbations of a site lie in. Raises InvalidSetting."""
+        lengths = self.lengths.get(site)
+        if lengths is None or lengths.epsilon is None:
+            return self.ball
+        return replace(self.ball, epsilon=lengths.epsilon)
+
+    def rule_of(self, site: str) -> Rule:
+        """The step at a site. Raises InvalidSetting."""
+        lengths = self.lengths.get(site)
+        if lengths is None or lengths.ascent_step_size is None:
+            return self.rule
+        return replace(self.rule, ascent_step_size=lengths.ascent_step_size)
+
     def begin(self, game: Game) -> tuple[Delta, State]:
         """delta^0, and a fresh state."""
         sites = {name: game.sites[name] for name in self.sites}
-        delta = {name: self.start.draw(site) for name, site in sites.items()}
+        delta = {name: self.start.draw(site, self.ball_of(name)) for name, site in sites.items()}
         return delta, self.rule.begin({name: site.zero for name, site in sites.items()})
 
     def move(self, game: Game, delta: Delta, gradient: Delta, state: State) -> tuple[Delta, State]:
@@ -50,10 +79,11 @@ class Follower:
         for name, before in delta.items():
             # Models may leak a gradient into padding; a perturbation of it has no meaning.
             g = gradient[name] * game.sites[name].mask
-            known = self.rule.moments(g, state.moments.get(name))
+            ball, rule = self.ball_of(name), self.rule_of(name)
+            known = rule.moments(g, state.moments.get(name))
             if known is not None:
                 moments[name] = known
-            step = self.rule.step(g, self.ball, known, steps)
+            step = rule.step(g, ball, known, steps)
             # The sign of NaN would be 0, infinity would be clamped: 0 * g keeps both to be seen.
-            moved[name] = self.ball.project(before + step + 0 * gradient[name])
+            moved[name] = ball.project(before + step + 0 * gradient[name])
         return moved, State(steps, moments)

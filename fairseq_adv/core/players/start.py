@@ -16,15 +16,15 @@ from fairseq_adv.core.sites import Site, within_sentence
 class Start(Protocol):
     """How delta^0 is drawn."""
 
-    def draw(self, site: Site) -> Tensor:
-        """delta^0 at a site, B x T x C, 0 where its mask is false."""
+    def draw(self, site: Site, ball: Ball) -> Tensor:
+        """delta^0 at a site that has this ball, B x T x C, 0 where its mask is false."""
 
 
 @dataclass(frozen=True)
 class AtRest:
     """At zero."""
 
-    def draw(self, site: Site) -> Tensor:
+    def draw(self, site: Site, ball: Ball) -> Tensor:
         """See `Start`."""
         return site.zero
 
@@ -43,7 +43,7 @@ class Gaussian:
     def __post_init__(self) -> None:
         at_least("init_std", self.init_std, 0)
 
-    def draw(self, site: Site) -> Tensor:
+    def draw(self, site: Site, ball: Ball) -> Tensor:
         """See `Start`."""
         if self.init_std == 0:  # and nothing is drawn
             return site.zero
@@ -58,16 +58,14 @@ class Uniform:
     of components that a norm is taken over (FreeLB, Algorithm 1).
     """
 
-    ball: Ball
-
-    def draw(self, site: Site) -> Tensor:
+    def draw(self, site: Site, ball: Ball) -> Tensor:
         """See `Start`."""
         zero, mask = site.zero, site.mask
-        noise = (2 * torch.rand_like(zero) - 1) * self.ball.epsilon * mask
-        if self.ball.norm == "linf":
+        noise = (2 * torch.rand_like(zero) - 1) * ball.epsilon * mask
+        if ball.norm == "linf":
             return noise
         per_place = zero[0].numel() // mask[0].numel()  # components that an entry of the mask is of
-        if self.ball.norm_scope == "sentence":
+        if ball.norm_scope == "sentence":
             places = mask.sum(within_sentence(mask), keepdim=True).clamp(min=1)  # B x 1 x 1
         else:
             dims = within_sentence(mask)[1:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -48,6 +48,10 @@ class FairseqSite(ABC):
     def spared(self) -> Tensor:
         """See `Site`: nothing, unless a site says what."""
         return torch.zeros_like(self.mask)
+
+    def open(self) -> AbstractContextManager[None]:
+        """A block for any pass of a game that attacks this site: computed as if it were edited."""
+        return nullcontext()
 
     @abstractmethod
     def apply(self, edit: Edit) -> AbstractContextManager[None]:

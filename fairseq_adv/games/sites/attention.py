@@ -1,0 +1,227 @@
+"""Attention scores: what a softmax makes weights of, before masks and after any scaling.
+
+The place of attack of Kitada and Iyatomi (2021), there in a classifier with one layer of additive
+attention. Here: the decoder's attention over the source in a Transformer (all layers and heads), an
+LSTM and a convolutional model; self-attention in a RoBERTa or BERT (all layers and heads).
+
+A place is a query; its components are its scores over layers, heads and keys, in this order. Norms,
+balls and starts are therefore those of any site: the norm of a sentence is over all its scores,
+that of a token over those of one query. Padded queries and masked keys are not there.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from fairseq.models import fconv, lstm
+from fairseq.modules import MultiheadAttention
+from torch import Tensor, nn
+
+from fairseq_adv.core.sites import Edit, Keep
+from fairseq_adv.games.sites.embeddings import Embeddings, SourceEmbeddings, TargetEmbeddings
+from fairseq_adv.games.sites.site import FairseqSite, UnsupportedModel, edited, register_site
+from fairseq_adv.replaced import replaced
+
+Change = Callable[[int, Tensor, int], Tensor]
+"""Gets a layer's number, scores B x H x T x S, and the number of the first of their queries."""
+
+
+class Layers(ABC):
+    """The layers of attention of one model, and their scores.
+
+    :param modules: one for each layer.
+    """
+
+    queries: type[Embeddings] = TargetEmbeddings
+    """Whose words ask; the keys are the source's."""
+    heads = 1
+
+    def __init__(self, modules: Sequence[Any]) -> None:
+        self.modules = modules
+
+    def opened(self) -> ExitStack:
+        """A block for one pass whose scores are computed where they could be changed."""
+        return ExitStack()
+
+    @abstractmethod
+    def changed(self, change: Change) -> ExitStack:
+        """A block for one pass, in which scores are changed. What this returns is to be entered."""
+
+
+class MultiHead(Layers):
+    """fairseq's `MultiheadAttention`, which is made to compute its scores itself."""
+
+    def __init__(self, modules: Sequence[MultiheadAttention]) -> None:
+        super().__init__(modules)
+        self.heads = modules[0].num_heads
+
+    def changed(self, change: Change) -> ExitStack:
+        """See `Layers`: at the identity between product and masks that is for sparse attention."""
+        blocks = self.opened()
+        for number, module in enumerate(self.modules):
+
+            def scores(
+                found: Tensor, queries: int, keys: int, sentences: int, number: int = number
+            ) -> Tensor:
+                by_head = found.view(sentences, -1, queries, keys)
+                return change(number, by_head, 0).reshape(found.shape)
+
+            blocks.enter_context(replaced(module, "apply_sparse_mask", scores))
+        return blocks
+
+    def opened(self) -> ExitStack:
+        """See `Layers`: else torch's own function is called, whose scores nobody sees."""
+        blocks = ExitStack()
+        for module in self.modules:
+            blocks.enter_context(replaced(module, "skip_embed_dim_check", True))
+        return blocks
+
+
+class SelfAttention(MultiHead):
+    """That of an encoder, all of whose words ask all."""
+
+    queries = SourceEmbeddings
+
+
+class Recurrent(Layers):
+    """The LSTM's, which is asked by one target word after another."""
+
+    def changed(self, change: Change) -> ExitStack:
+        """See `Layers`: in its softmax, where masked scores are those that are -inf."""
+        asked = 0
+
+        def softmax(scores: Tensor, dim: int) -> Tensor:  # S x B
+            nonlocal asked
+            query, asked = asked, asked + 1
+            masked = scores == -torch.inf
+            known = scores.masked_fill(masked, 0).t()[:, None, None]
+            found = change(0, known, query)[:, 0, 0].t().masked_fill(masked, -torch.inf)
+            return nn.functional.softmax(found, dim=dim)
+
+        blocks = ExitStack()
+        blocks.enter_context(replaced(lstm, "F", _With(softmax=softmax)))
+        return blocks
+
+
+class Convolutional(Layers):
+    """Those of a convolutional decoder: the first of the two products of each."""
+
+    def changed(self, change: Change) -> ExitStack:
+        """See `Layers`."""
+        blocks = ExitStack()
+        for number, module in enumerate(self.modules):
+            product, seen = module.bmm, list[bool]()
+
+            def scores(
+                x: Tensor,
+                y: Tensor,
+                number: int = number,
+                product: Any = product,
+                seen: list[bool] = seen,
+            ) -> Tensor:
+                found: Tensor = product(x, y)
+                if seen:
+                    return found
+                seen.append(True)
+                return change(number, found[:, None], 0)[:, 0]
+
+            blocks.enter_context(replaced(module, "bmm", scores))
+        return blocks
+
+
+class _With:
+    """torch.nn.functional, with other functions for some of its."""
+
+    def __init__(self, **functions: Callable[..., Tensor]) -> None:
+        vars(self).update(functions)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(nn.functional, name)
+
+
+def layers_of(model: Any) -> Layers:
+    """Return the layers of attention that are attacked. Raises UnsupportedModel without any."""
+    decoder = getattr(model, "decoder", None)
+    encoder = getattr(getattr(model, "encoder", None), "sentence_encoder", None)
+    name, attribute, kind = "encoder_attn", decoder, MultiHead
+    if decoder is None:
+        name, attribute, kind = "self_attn", encoder, SelfAttention
+    layers = getattr(attribute, "layers", nn.Module()).children()  # iterating itself may drop some
+    modules = [getattr(layer, name, None) for layer in layers]
+    found = [module for module in modules if isinstance(module, MultiheadAttention)]
+    if found and len({module.num_heads for module in found}) == 1:
+        return kind(found)
+    attention = getattr(decoder, "attention", None)
+    if isinstance(attention, lstm.AttentionLayer):
+        return Recurrent([attention])
+    if isinstance(attention, nn.ModuleList):
+        found = [module for module in attention if isinstance(module, fconv.AttentionLayer)]
+        if found:
+            return Convolutional(found)
+    raise UnsupportedModel(
+        f"{type(model).__name__} has no attention whose scores can be perturbed: that of a "
+        "Transformer's, an LSTM's or a convolutional decoder over the source, or self-attention "
+        "of RoBERTa or BERT"
+    )
+
+
+@register_site("attention")
+class AttentionScores(FairseqSite):
+    """See the module: B x T queries, layers * heads * S scores each."""
+
+    @staticmethod
+    def check(model: nn.Module) -> None:
+        """See `FairseqSite`. Raises UnsupportedModel for checkpointed layers, too."""
+        layers_of(model)
+        if any(hasattr(module, "precheckpoint_forward") for module in model.modules()):
+            raise UnsupportedModel(
+                "--checkpoint-activations, --offload-activations with --perturb attention: "
+                "layers that are run again in the backward pass are not perturbed there: leave "
+                "them out"
+            )
+
+    @cached_property
+    def _layers(self) -> Layers:
+        return layers_of(self.model)
+
+    def _words(self, side: type[Embeddings]) -> Tensor:
+        return side(self.model, self.sample).mask.squeeze(-1)
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """See `Site`: B x T x C, true where a word asks a word."""
+        queries, keys = self._words(self._layers.queries), self._words(SourceEmbeddings)
+        of_each = len(self._layers.modules) * self._layers.heads
+        return queries[:, :, None] & keys.repeat(1, of_each)[:, None]
+
+    @cached_property
+    def zero(self) -> Tensor:
+        """See `Site`: B x T x C."""
+        dtype = torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
+        return torch.zeros_like(self.mask, dtype=dtype)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """See `FairseqSite`."""
+        with self._layers.opened():
+            yield
+
+    @contextmanager
+    def apply(self, edit: Edit) -> Iterator[None]:
+        """See `FairseqSite`."""
+        layers = self._layers
+        values = edit.where if isinstance(edit, Keep) else edit.values
+        values = values.expand(self.zero.shape)
+        by_layer = values.unflatten(-1, (len(layers.modules), layers.heads, -1))
+
+        def change(layer: int, scores: Tensor, first: int) -> Tensor:
+            of = by_layer[:, first : first + scores.size(2), layer].transpose(1, 2)
+            return edited(scores, type(edit)(of))
+
+        with layers.changed(change):
+            yield

@@ -1,0 +1,117 @@
+"""Attention scores, beside the weights that models make of them and beside products by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fairseq_adv.core.random_state import RandomState
+from fairseq_adv.core.sites import Add, Replace
+from fairseq_adv.games.sites import UnsupportedModel
+from fairseq_adv.games.sites.attention import AttentionScores
+from tests.methods.method_table import MODELS
+from tests.support import tiny
+
+LENGTHS = ((5, 4), (3, 6), (2, 3))
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> Iterator[None]:
+    with tiny.float64_throughout():
+        yield
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "layers", "heads"),
+    [
+        ("transformer", {}, 1, 2),
+        ("lstm", {}, 1, 1),
+        ("convolutional", {}, 2, 1),
+    ],
+)
+def test_weights_are_the_softmax_of_what_is_put_in(
+    name: str, options: dict[str, Any], layers: int, heads: int
+) -> None:
+    """Models give the mean of their weights over heads and layers; words are padded on the left."""
+    model = MODELS[name](**options).double().eval()
+    sample = tiny.batch(LENGTHS)
+    site = AttentionScores(model, sample)
+    torch.manual_seed(1)
+    scores = torch.randn_like(site.zero)
+    with torch.no_grad(), site.apply(Replace(scores)):
+        extra = model(**sample["net_input"])[1]
+    found = extra["attn"][0] if isinstance(extra, dict) else extra
+    shape = (3, 6, layers, heads, 5)
+    assert scores.shape == (3, 6, layers * heads * 5)
+    masked = scores.view(shape).masked_fill(~site.mask.any(1).view(3, 1, *shape[2:]), -torch.inf)
+    expected = masked.softmax(-1).mean((2, 3))
+    assert expected.gt(0).sum() == 6 * (5 + 3 + 2)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["two-classes", "three-classes"])
+def test_scores_of_an_encoder_are_its_scaled_products(name: str) -> None:
+    """Put in by hand they change nothing; and torch's fused attention gives the same."""
+    kind = MODELS[name]
+    model, sample = kind().double(), kind.family.batch(LENGTHS)
+    seen: list[Tensor] = []
+
+    def products(module: Any, _: Any, inputs: dict[str, Any]) -> None:
+        query = inputs["query"].transpose(0, 1)  # B x T x C
+        q, k = (
+            layer(query).unflatten(-1, (module.num_heads, -1)).transpose(1, 2)
+            for layer in (module.q_proj, module.k_proj)
+        )
+        seen.append(q @ k.mT / module.head_dim**0.5)  # B x H x T x T
+
+    attention = [layer.self_attn for layer in model.encoder.sentence_encoder.layers]
+    hooks = [each.register_forward_pre_hook(products, with_kwargs=True) for each in attention]
+    fused = kind.family.game(model, sample)
+    torch.manual_seed(2)
+    expected = fused.clean({}).vectors
+    for hook in hooks:
+        hook.remove()
+    scores = torch.stack(seen, 1)  # B x L x H x T x T
+    scores = scores.permute(0, 3, 1, 2, 4).flatten(2)
+    game = kind.family.game(model, sample, attacked=("attention",))
+    masks = RandomState.capture()
+    put_in = game.perturbed({"attention": Replace(scores)}, masks).vectors
+    torch.testing.assert_close(put_in, expected, rtol=1e-12, atol=1e-12)
+    moved = scores.clone()
+    moved[:, :, -1] += 1
+    other = game.perturbed({"attention": Replace(moved)}, masks).vectors
+    assert not torch.allclose(other, expected, rtol=1e-6)
+
+
+def test_one_key_more_is_one_weight_more() -> None:
+    """By hand: equal scores but for one, which is log 2 higher."""
+    model, sample = MODELS["lstm"]().double().eval(), tiny.batch(((3, 2),))
+    site = AttentionScores(model, sample)
+    scores = torch.zeros_like(site.zero)
+    scores[0, 0, 1] = torch.tensor(2.0).log()
+    with torch.no_grad(), site.apply(Replace(scores)):
+        weights = model(**sample["net_input"])[1]
+    torch.testing.assert_close(weights[0, 0], torch.tensor([0.25, 0.5, 0.25]).double())
+    torch.testing.assert_close(weights[0, 1], torch.full((3,), 1 / 3).double())
+
+
+def test_a_model_without_attention_has_none() -> None:
+    model = MODELS["lstm"]()
+    model.decoder.attention = None
+    with pytest.raises(UnsupportedModel, match="LSTMModel has no attention"):
+        AttentionScores.check(model)
+
+
+def test_dropped_layers_are_not_missed() -> None:
+    """--decoder-layerdrop leaves layers out, and their scores with them."""
+    model = tiny.transformer(decoder_layers=2, decoder_layerdrop=0.999).double()
+    sample = tiny.batch(LENGTHS)
+    game = tiny.game(model, sample, attacked=("attention",))
+    leaf = torch.randn_like(game.sites["attention"].zero).requires_grad_()
+    value = game.perturbed({"attention": Add(leaf)}, RandomState.capture()).vectors.sum()
+    (gradient,) = torch.autograd.grad(value, leaf, materialize_grads=True)
+    assert not gradient.any()
