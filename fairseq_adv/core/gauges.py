@@ -9,17 +9,17 @@ from torch import Tensor
 
 from fairseq_adv.core.players.ball import Ball
 from fairseq_adv.core.players.follower import Follower
-from fairseq_adv.core.sites import Delta, within_sentence
+from fairseq_adv.core.sites import ATTENTION, Delta, within_sentence
 
 
 def norms_of(follower: Follower) -> dict[str, list[str]]:
     """The names of the gauges of a follower's moves, and the sites that each is a mean over.
 
-    `delta_norm`, and `x_delta_norm` of a site `x` that has lengths of its own.
+    `delta_norm` in embedding units, `attention_delta_norm` in units of scores.
     """
     found: dict[str, list[str]] = {}
     for site in follower.sites:
-        name = f"{site}_delta_norm" if site in follower.lengths else "delta_norm"
+        name = "attention_delta_norm" if site == ATTENTION else "delta_norm"
         found.setdefault(name, []).append(site)
     return found
 

@@ -13,6 +13,9 @@ from typing import Protocol
 
 from torch import Tensor
 
+ATTENTION = "attention"
+"""The name of attention scores, whose unit is not that of embeddings."""
+
 Delta = dict[str, Tensor]
 """One perturbation per perturbed site, by its name: as its `zero`, 0 where its mask is false."""
 

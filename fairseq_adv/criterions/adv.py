@@ -8,18 +8,12 @@ from fairseq.criterions import register_criterion
 from fairseq_adv.core.methods.adv import Adv
 from fairseq_adv.core.players.start import AtRest
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.options import BALL, BallsConfig, build, follower, options
+from fairseq_adv.criterions.options import BALL, build, follower, options
 
 _EPSILON = field(
     default=0.3, metadata={"help": "length of the follower's one step, in embedding units"}
 )
-AdvConfig = options(
-    "AdvConfig",
-    Adv,
-    base=BallsConfig,
-    **{**BALL, "epsilon": _EPSILON},
-    dropout_masks="independent",
-)
+AdvConfig = options("AdvConfig", Adv, **{**BALL, "epsilon": _EPSILON}, dropout_masks="independent")
 
 
 @register_criterion("adv", dataclass=AdvConfig)
@@ -34,6 +28,7 @@ class AdvCriterion(AdversarialCriterion):
             start=AtRest(),
             ascent_steps=1,
             ascent_step_size=cfg.epsilon,
+            attention_step_size=cfg.attention_epsilon,
             ascent_rule="normalized",
         )
         return build(Adv, cfg, follower=one_step)

@@ -22,6 +22,7 @@ FreeLBConfig = options(
     ascent_step_size=field(
         default=0.3, metadata={"help": "length eta of an ascent step, in embedding units"}
     ),
+    attention_step_size=None,
 )
 
 
@@ -31,7 +32,5 @@ class FreeLBCriterion(AdversarialCriterion):
 
     def build_method(self, cfg: Any) -> FreeLB:
         """See `AdversarialCriterion.build_method`."""
-        start = Uniform()
-        return build(
-            FreeLB, cfg, follower=follower(cfg, self.words, start=start, ascent_rule="normalized")
-        )
+        player = follower(cfg, self.words, start=Uniform(), ascent_rule="normalized")
+        return build(FreeLB, cfg, follower=player)

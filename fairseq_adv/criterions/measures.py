@@ -75,9 +75,8 @@ class Measures:
             "sample_size": game.sample_size * self.task_losses,
         }
         for name in names:
-            number = (
-                game.sample["target"].size(0) if name.endswith("delta_norm") else game.predicted
-            )
+            is_norm = name.endswith("delta_norm")  # of sentences, whatever is predicted
+            number = game.sample["target"].size(0) if is_norm else game.predicted
             log[name] = self._found.get(name, self.objective.new_zeros(()))
             log[name + _OF] = number if name in self._found else 0
         return log
@@ -92,8 +91,8 @@ def reduce(logging_outputs: list[dict[str, Any]]) -> None:
     """Log, beside fairseq's own, what games did; absent where nothing was measured.
 
     Losses and divergences are in bits per target token or sentence, as fairseq logs its own, those
-    of numbers too: squared differences are divided by log 2. `delta_norm` is in embedding
-    units, that of attention in units of scores.
+    of numbers too: squared differences are divided by log 2. `delta_norm` is in embedding units,
+    `attention_delta_norm` in units of scores.
     """
 
     def total(key: str) -> Any:

@@ -18,15 +18,15 @@ from typing import Any, Literal, Optional, TypeVar, get_args, get_origin, get_ty
 from fairseq.dataclass import ChoiceEnum
 from omegaconf import II
 
-from fairseq_adv.core.players.follower import Follower, Lengths
+from fairseq_adv.core.players.follower import Follower
 from fairseq_adv.core.players.start import Gaussian, Start
-from fairseq_adv.core.settings import InvalidSetting, at_least
+from fairseq_adv.core.settings import InvalidSetting
 from fairseq_adv.criterions.unsupported import SurroundingsConfig
 from fairseq_adv.games.sites import SITES
 
 BOTH = "both"
 _BOTH = ("source", "target")
-_ATTENTION = "attention"
+"""What it stands for: the words of both."""
 
 T = TypeVar("T")
 
@@ -89,30 +89,7 @@ class PerturbConfig(ScheduleConfig):
 
 
 @dataclass
-class BallsConfig(PerturbConfig):
-    """The balls of sites that are measured otherwise than embeddings."""
-
-    attention_epsilon: Optional[float] = field(  # noqa: UP045
-        default=None,
-        metadata={"help": "--epsilon for attention, in units of scores (default: --epsilon)"},
-    )
-
-
-@dataclass
-class FollowerConfig(BallsConfig):
-    """The steps at sites that are measured otherwise than embeddings."""
-
-    attention_step_size: Optional[float] = field(  # noqa: UP045
-        default=None,
-        metadata={
-            "help": "--ascent-step-size for attention, in units of scores (default: "
-            "--ascent-step-size)"
-        },
-    )
-
-
-@dataclass
-class ReplayConfig(FollowerConfig):
+class ReplayConfig(PerturbConfig):
     """What a method that replays batches has to know of fairseq's other options."""
 
     max_update: int = II("optimization.max_update")
@@ -120,8 +97,17 @@ class ReplayConfig(FollowerConfig):
     update_freq: Any = II("optimization.update_freq")  # noqa: RUF009  (a string)
 
 
-BALL: dict[str, Any] = {"epsilon": 1.0, "norm": "l2", "norm_scope": "sentence"}
-STEP: dict[str, Any] = {"ascent_step_size": 0.3, "ascent_rule": "normalized"}
+BALL: dict[str, Any] = {
+    "epsilon": 1.0,
+    "attention_epsilon": None,
+    "norm": "l2",
+    "norm_scope": "sentence",
+}
+STEP: dict[str, Any] = {
+    "ascent_step_size": 0.3,
+    "attention_step_size": None,
+    "ascent_rule": "normalized",
+}
 ASCENT: dict[str, Any] = {**BALL, **STEP, "init_std": 1e-3, "ascent_steps": 1}
 """The active preset: see docs/presets.md."""
 COMPARED: dict[str, Any] = {
@@ -131,7 +117,7 @@ COMPARED: dict[str, Any] = {
 }
 
 
-def options(name: str, *parts: type, base: type = FollowerConfig, **defaults: Any) -> type[Any]:
+def options(name: str, *parts: type, base: type = PerturbConfig, **defaults: Any) -> type[Any]:
     """The dataclass of a criterion's options.
 
     :param parts: dataclasses of `core` whose settings are options, if they have a default here.
@@ -232,10 +218,4 @@ def follower(
     :param given: see `build`.
     """
     start = build(Gaussian, cfg) if start is None else start
-    epsilon = cfg.attention_epsilon
-    step_size = getattr(cfg, "attention_step_size", epsilon)  # a method of one step has no other
-    for name, value in (("attention_epsilon", epsilon), ("attention_step_size", step_size)):
-        if value is not None:
-            at_least(name, value, 0)
-    lengths = {_ATTENTION: Lengths(epsilon, step_size)}
-    return build(Follower, cfg, sites=sites(cfg, words), start=start, lengths=lengths, **given)
+    return build(Follower, cfg, sites=sites(cfg, words), start=start, **given)

@@ -13,7 +13,7 @@ from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.options import (
     ASCENT,
     COMPARED,
-    FollowerConfig,
+    PerturbConfig,
     build,
     follower,
     options,
@@ -21,7 +21,7 @@ from fairseq_adv.criterions.options import (
 
 
 @dataclass
-class UnrollConfig(FollowerConfig):
+class UnrollConfig(PerturbConfig):
     """How far the leader looks."""
 
     unroll_steps: Optional[int] = field(  # noqa: UP045  (fairseq reads no other spelling)

@@ -8,7 +8,7 @@ from fairseq.criterions import register_criterion
 from fairseq_adv.core.methods.simcut import SimCut
 from fairseq_adv.core.settings import InvalidSetting
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.options import COMPARED, PerturbConfig, build, options, sites
+from fairseq_adv.criterions.options import COMPARED, build, options, sites
 
 _MEANS: dict[str, Any] = {
     "adv_weight": field(
@@ -18,9 +18,7 @@ _MEANS: dict[str, Any] = {
         default="kl", metadata={"help": "divergence between clean and cut predictions"}
     ),
 }
-SimCutConfig = options(
-    "SimCutConfig", SimCut, base=PerturbConfig, **{**COMPARED, **_MEANS}, cutoff_rate=0.05
-)
+SimCutConfig = options("SimCutConfig", SimCut, **{**COMPARED, **_MEANS}, cutoff_rate=0.05)
 
 
 @register_criterion("simcut", dataclass=SimCutConfig)

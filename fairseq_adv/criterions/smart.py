@@ -9,12 +9,12 @@ from omegaconf import II
 from fairseq_adv.core.methods.smart import SMART
 from fairseq_adv.core.players.start import Gaussian
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.options import ASCENT, FollowerConfig, build, follower, options
+from fairseq_adv.criterions.options import ASCENT, PerturbConfig, build, follower, options
 from fairseq_adv.games.game import FairseqGame
 
 
 @dataclass
-class AverageConfig(FollowerConfig):
+class AverageConfig(PerturbConfig):
     """What SMART has to know of fairseq's average of earlier models."""
 
     store_ema: bool = II("ema.store_ema")

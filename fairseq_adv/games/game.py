@@ -101,7 +101,7 @@ class FairseqGame(ABC):
     def _pass(self, edits: Edits, *, moved: bool = False) -> Predictions:
         with ExitStack() as blocks:
             blocks.enter_context(mixed_precision(self.model, self.autocast))
-            for name in self.attacked:
+            for name in {*self.attacked, *edits}:
                 blocks.enter_context(self.sites[name].open())
             for name, edit in edits.items():
                 blocks.enter_context(self.sites[name].apply(edit))

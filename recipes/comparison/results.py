@@ -14,7 +14,10 @@ from recipes.support.files import LOG, SCORES
 from recipes.support.seeds import OverSeeds
 from recipes.training.training_log import TrainingLog, column, read_log
 
-GAUGES = ("adv_loss", "adv_gain", "delta_norm", "interaction", "proximal_loss")
+GAUGES = (
+    *("adv_loss", "adv_gain", "delta_norm", "attention_delta_norm"),
+    *("interaction", "proximal_loss"),
+)
 
 
 @dataclass(frozen=True)

@@ -179,12 +179,19 @@ def _gauge_table(results: Sequence[Result]) -> str:
                 result.contender.label,
                 _gauge(gauges.get("adv_loss"), ".3f"),
                 gain,
-                _gauge(gauges.get("delta_norm"), ".2f"),
+                _norms(gauges),
                 _gauge(gauges.get("interaction"), ".0%"),
                 _gauge(gauges.get("proximal_loss"), ".3f"),
             ]
         )
     return markdown_table(rows) if len(rows) > 1 else "No method logged a gauge."
+
+
+def _norms(gauges: Mapping[str, float]) -> str:
+    """Return that of words, and that of attention scores, whose unit is another one."""
+    attention = gauges.get("attention_delta_norm")
+    of_words = _gauge(gauges.get("delta_norm"), ".2f")
+    return of_words if attention is None else f"{of_words}, attention {attention:.2f}"
 
 
 def _gauge(value: float | None, form: str) -> str:

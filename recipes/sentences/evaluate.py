@@ -122,8 +122,9 @@ def _described(corpus: Labelled, checkpoint: Path, model: Any) -> dict[str, Any]
 
 def _sentences_per_update(cfg: Mapping[str, Any]) -> int:
     """Return how many there are at most: of all passes and processes together."""
-    passes, processes = cfg["optimization"]["update_freq"][-1], cfg["distributed_training"]
-    return int(cfg["dataset"]["batch_size"] * passes * processes["distributed_world_size"])
+    passes = cfg["optimization"]["update_freq"][-1]
+    processes = cfg["distributed_training"]["distributed_world_size"]
+    return int(cfg["dataset"]["batch_size"] * passes * processes)
 
 
 def _table(

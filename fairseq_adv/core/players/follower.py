@@ -9,7 +9,6 @@ as a differentiable function of delta^{k-1}, of the gradient and of the rule's s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from fairseq_adv.core.game import Game
@@ -17,19 +16,33 @@ from fairseq_adv.core.players.ball import Ball
 from fairseq_adv.core.players.rule import Moments, Rule, State
 from fairseq_adv.core.players.start import Start
 from fairseq_adv.core.settings import at_least, means
-from fairseq_adv.core.sites import Delta
+from fairseq_adv.core.sites import ATTENTION, Delta
 
 
-@dataclass(frozen=True)
-class Lengths:
-    """Of a site that is measured in another unit than embeddings; None: as embeddings.
+@dataclass(frozen=True, kw_only=True)
+class AttentionLengths:
+    """What attention scores have instead of the radius and step of embeddings; None: the same.
 
-    :param epsilon: its ball's radius.
-    :param ascent_step_size: its step's length.
+    :param attention_epsilon: radius of their ball, in units of scores.
+    :param attention_step_size: eta of their steps, as `Rule.ascent_step_size` in units of scores.
     """
 
-    epsilon: float | None
-    ascent_step_size: float | None
+    attention_epsilon: float | None = field(
+        metadata=means("--epsilon for attention, in units of scores (default: --epsilon)")
+    )
+    attention_step_size: float | None = field(
+        metadata=means(
+            "--ascent-step-size for attention, in units of scores (default: --ascent-step-size)"
+        )
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("attention_epsilon", "attention_step_size"):
+            if getattr(self, name) is not None:
+                at_least(name, getattr(self, name), 0)
+
+
+_AS_EMBEDDINGS = AttentionLengths(attention_epsilon=None, attention_step_size=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +51,6 @@ class Follower:
 
     :param sites: the names of those that it perturbs.
     :param ascent_steps: K.
-    :param lengths: by the names of sites that have others than `ball` and `rule`.
     """
 
     sites: tuple[str, ...]
@@ -46,24 +58,24 @@ class Follower:
     ball: Ball
     rule: Rule
     ascent_steps: int = field(metadata=means("ascent steps K of the follower"))
-    lengths: Mapping[str, Lengths] = field(default_factory=dict)
+    attention: AttentionLengths = _AS_EMBEDDINGS
 
     def __post_init__(self) -> None:
         at_least("ascent_steps", self.ascent_steps, 1)
 
     def ball_of(self, site: str) -> Ball:
-        """The ball that perturbations of a site lie in. Raises InvalidSetting."""
-        lengths = self.lengths.get(site)
-        if lengths is None or lengths.epsilon is None:
+        """The ball that perturbations of a site lie in."""
+        epsilon = self.attention.attention_epsilon
+        if site != ATTENTION or epsilon is None:
             return self.ball
-        return replace(self.ball, epsilon=lengths.epsilon)
+        return replace(self.ball, epsilon=epsilon)
 
     def rule_of(self, site: str) -> Rule:
-        """The step at a site. Raises InvalidSetting."""
-        lengths = self.lengths.get(site)
-        if lengths is None or lengths.ascent_step_size is None:
+        """The step at a site."""
+        step_size = self.attention.attention_step_size
+        if site != ATTENTION or step_size is None:
             return self.rule
-        return replace(self.rule, ascent_step_size=lengths.ascent_step_size)
+        return replace(self.rule, ascent_step_size=step_size)
 
     def begin(self, game: Game) -> tuple[Delta, State]:
         """delta^0, and a fresh state."""

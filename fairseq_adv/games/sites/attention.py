@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from fairseq.models import fconv, lstm
 from fairseq.modules import MultiheadAttention
 from torch import Tensor, nn
 
-from fairseq_adv.core.sites import Edit, Keep
+from fairseq_adv.core.sites import ATTENTION, Edit, Keep
 from fairseq_adv.games.sites.embeddings import Embeddings, SourceEmbeddings, TargetEmbeddings
 from fairseq_adv.games.sites.site import FairseqSite, UnsupportedModel, edited, register_site
 from fairseq_adv.replaced import replaced
@@ -44,13 +44,13 @@ class Layers(ABC):
     def __init__(self, modules: Sequence[Any]) -> None:
         self.modules = modules
 
-    def opened(self) -> ExitStack:
-        """A block for one pass whose scores are computed where they could be changed."""
-        return ExitStack()
+    def opened(self) -> AbstractContextManager[None]:
+        """A block for one pass whose scores are computed where they can be changed."""
+        return nullcontext()
 
     @abstractmethod
-    def changed(self, change: Change) -> ExitStack:
-        """A block for one pass, in which scores are changed. What this returns is to be entered."""
+    def changed(self, change: Change) -> AbstractContextManager[None]:
+        """A block for one pass that is open, in which scores are changed."""
 
 
 class MultiHead(Layers):
@@ -60,26 +60,26 @@ class MultiHead(Layers):
         super().__init__(modules)
         self.heads = modules[0].num_heads
 
-    def changed(self, change: Change) -> ExitStack:
-        """See `Layers`: at the identity between product and masks that is for sparse attention."""
-        blocks = self.opened()
-        for number, module in enumerate(self.modules):
-
-            def scores(
-                found: Tensor, queries: int, keys: int, sentences: int, number: int = number
-            ) -> Tensor:
-                by_head = found.view(sentences, -1, queries, keys)
-                return change(number, by_head, 0).reshape(found.shape)
-
-            blocks.enter_context(replaced(module, "apply_sparse_mask", scores))
-        return blocks
-
-    def opened(self) -> ExitStack:
+    @contextmanager
+    def opened(self) -> Iterator[None]:
         """See `Layers`: else torch's own function is called, whose scores nobody sees."""
-        blocks = ExitStack()
-        for module in self.modules:
-            blocks.enter_context(replaced(module, "skip_embed_dim_check", True))
-        return blocks
+        with ExitStack() as blocks:
+            for module in self.modules:
+                blocks.enter_context(replaced(module, "skip_embed_dim_check", True))
+            yield
+
+    @contextmanager
+    def changed(self, change: Change) -> Iterator[None]:
+        """See `Layers`: at the identity between product and masks that is for sparse attention."""
+
+        def scores(number: int, found: Tensor, queries: int, keys: int, sentences: int) -> Tensor:
+            by_head = found.view(sentences, -1, queries, keys)
+            return change(number, by_head, 0).reshape(found.shape)
+
+        with ExitStack() as blocks:
+            for number, module in enumerate(self.modules):
+                blocks.enter_context(replaced(module, "apply_sparse_mask", partial(scores, number)))
+            yield
 
 
 class SelfAttention(MultiHead):
@@ -91,7 +91,8 @@ class SelfAttention(MultiHead):
 class Recurrent(Layers):
     """The LSTM's, which is asked by one target word after another."""
 
-    def changed(self, change: Change) -> ExitStack:
+    @contextmanager
+    def changed(self, change: Change) -> Iterator[None]:
         """See `Layers`: in its softmax, where masked scores are those that are -inf."""
         asked = 0
 
@@ -103,42 +104,36 @@ class Recurrent(Layers):
             found = change(0, known, query)[:, 0, 0].t().masked_fill(masked, -torch.inf)
             return nn.functional.softmax(found, dim=dim)
 
-        blocks = ExitStack()
-        blocks.enter_context(replaced(lstm, "F", _With(softmax=softmax)))
-        return blocks
+        with replaced(lstm, "F", _With(softmax)):
+            yield
 
 
 class Convolutional(Layers):
     """Those of a convolutional decoder: the first of the two products of each."""
 
-    def changed(self, change: Change) -> ExitStack:
+    @contextmanager
+    def changed(self, change: Change) -> Iterator[None]:
         """See `Layers`."""
-        blocks = ExitStack()
-        for number, module in enumerate(self.modules):
-            product, seen = module.bmm, list[bool]()
+        seen: set[int] = set()
 
-            def scores(
-                x: Tensor,
-                y: Tensor,
-                number: int = number,
-                product: Any = product,
-                seen: list[bool] = seen,
-            ) -> Tensor:
-                found: Tensor = product(x, y)
-                if seen:
-                    return found
-                seen.append(True)
-                return change(number, found[:, None], 0)[:, 0]
+        def product(number: int, of: Any, x: Tensor, y: Tensor) -> Tensor:
+            found: Tensor = of(x, y)
+            if number in seen:
+                return found
+            seen.add(number)
+            return change(number, found[:, None], 0)[:, 0]
 
-            blocks.enter_context(replaced(module, "bmm", scores))
-        return blocks
+        with ExitStack() as blocks:
+            for number, module in enumerate(self.modules):
+                blocks.enter_context(replaced(module, "bmm", partial(product, number, module.bmm)))
+            yield
 
 
 class _With:
-    """torch.nn.functional, with other functions for some of its."""
+    """torch.nn.functional, with another softmax."""
 
-    def __init__(self, **functions: Callable[..., Tensor]) -> None:
-        vars(self).update(functions)
+    def __init__(self, softmax: Callable[..., Tensor]) -> None:
+        self.softmax = softmax
 
     def __getattr__(self, name: str) -> Any:
         return getattr(nn.functional, name)
@@ -170,7 +165,7 @@ def layers_of(model: Any) -> Layers:
     )
 
 
-@register_site("attention")
+@register_site(ATTENTION)
 class AttentionScores(FairseqSite):
     """See the module: B x T queries, layers * heads * S scores each."""
 
@@ -205,14 +200,11 @@ class AttentionScores(FairseqSite):
         dtype = torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
         return torch.zeros_like(self.mask, dtype=dtype)
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
+    def open(self) -> AbstractContextManager[None]:
         """See `FairseqSite`."""
-        with self._layers.opened():
-            yield
+        return self._layers.opened()
 
-    @contextmanager
-    def apply(self, edit: Edit) -> Iterator[None]:
+    def apply(self, edit: Edit) -> AbstractContextManager[None]:
         """See `FairseqSite`."""
         layers = self._layers
         values = edit.where if isinstance(edit, Keep) else edit.values
@@ -223,5 +215,4 @@ class AttentionScores(FairseqSite):
             of = by_layer[:, first : first + scores.size(2), layer].transpose(1, 2)
             return edited(scores, type(edit)(of))
 
-        with layers.changed(change):
-            yield
+        return layers.changed(change)

@@ -50,12 +50,12 @@ class FairseqSite(ABC):
         return torch.zeros_like(self.mask)
 
     def open(self) -> AbstractContextManager[None]:
-        """A block for any pass of a game that attacks this site: computed as if it were edited."""
+        """A block for one pass of the model, which is computed so that it can be edited here."""
         return nullcontext()
 
     @abstractmethod
     def apply(self, edit: Edit) -> AbstractContextManager[None]:
-        """A block for one pass of the model, in which it is edited here."""
+        """A block for one pass of the model that is open here, in which it is edited."""
 
 
 def edited(values: Tensor, edit: Edit) -> Tensor:

@@ -109,7 +109,14 @@ def story(tmp_path: Path, data: Path) -> tuple[list[Result], Conditions]:
         )
         for seed in (1, 2)
     ]
-    log = log_of([3, 2], adv_loss=1.0, adv_gain=0.25, delta_norm=0.1, interaction=0.2)
+    log = log_of(
+        [3, 2],
+        adv_loss=1.0,
+        adv_gain=0.25,
+        delta_norm=0.1,
+        attention_delta_norm=0.3,
+        interaction=0.2,
+    )
     translations = {5: worse(REFERENCES, 4), 10: worse(REFERENCES, 9)}
     runs.append(finished_run(out, data, "salt", 1, translations, log))
     runs.append(planned(out, data, contender=contender("salt"), seed=2, horizons=(5, 10)))
@@ -201,7 +208,13 @@ def test_gauges_are_of_the_second_half_of_the_equal_updates(
     assert plain.gauges == {}
     # Of the records at 5 and 10 the second one, which is twice the first.
     assert salt.gauges == pytest.approx(
-        {"adv_loss": 2.0, "adv_gain": 0.5, "delta_norm": 0.2, "interaction": 0.4}
+        {
+            "adv_loss": 2.0,
+            "adv_gain": 0.5,
+            "delta_norm": 0.2,
+            "attention_delta_norm": 0.6,
+            "interaction": 0.4,
+        }
     )
 
 
@@ -258,7 +271,7 @@ def test_the_table(story: tuple[list[Result], Conditions]) -> None:
     assert by_name["SALT"]["against plain"].startswith("+")
     assert by_name["SALT"]["p < 0.05"] == "+1 of 1"
     assert (by_name["SALT"]["time"], by_name["SALT"]["memory"]) == ("4.00", "1.50")
-    assert ("SALT", "2.000", "0.500 (25%)", "0.20", "40%", "-") in rows
+    assert ("SALT", "2.000", "0.500 (25%)", "0.20, attention 0.60", "40%", "-") in rows
     for said in (
         "de to en, 4,000 training pairs",
         "tok:13a",
