@@ -110,6 +110,8 @@ def test_a_model_without_attention_has_none() -> None:
     model.decoder.attention = None
     with pytest.raises(UnsupportedModel, match="LSTMModel has no attention"):
         AttentionScores.check(model)
+    with pytest.raises(UnsupportedModel, match="TransformerModel has no attention"):
+        AttentionScores.check(tiny.transformer(no_cross_attention=True))
 
 
 def test_dropped_layers_are_not_missed() -> None:

@@ -64,13 +64,21 @@ def play(
 
 @every_method
 @pytest.mark.parametrize(
-    ("model", "scale"),
-    [("transformer", 1.0), ("transformer", 256.0), ("two-classes", 256.0), ("numbers", 256.0)],
+    ("model", "perturb", "scale"),
+    [
+        ("transformer", None, 1.0),
+        ("transformer", None, 256.0),
+        ("transformer", "attention", 256.0),
+        ("two-classes", None, 256.0),
+        ("two-classes", "attention", 256.0),
+        ("numbers", None, 256.0),
+    ],
 )
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "amp"])
 def test_the_gradient_is_that_of_float64(
     row: Row,
     model: str,
+    perturb: str | None,
     precision: str,
     scale: float,
     noise_by_position: None,  # noqa: F811
@@ -91,7 +99,12 @@ def test_the_gradient_is_that_of_float64(
     monkeypatch.setattr(Divergence, "add", adding)
     monkeypatch.setattr(softmax, "_to_logits", to_logits_noted)
     # Each further step would blow up the rounding of the one before.
-    match = Match(row, MODELS[model], **({"ascent_steps": 1} if takes(row) else {}))
+    options: dict[str, Any] = {"ascent_steps": 1} if takes(row) else {}
+    if perturb is not None:
+        if not row.ball:
+            pytest.skip("it perturbs words alone")
+        options["perturb"] = perturb
+    match = Match(row, MODELS[model], **options)
     sample = match.batch()
     with tiny.float64_throughout():
         match.play(sample)
