@@ -74,6 +74,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "Adv": ("adv", {}),
     "FreeLB": ("freelb", {}),
     "FreeAT": ("freeat", {}),
+    "R3F": ("r3f", {}),
     "R-Drop": ("rdrop", {}),
     "SimCut": ("simcut", {}),
 }

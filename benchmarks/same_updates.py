@@ -33,15 +33,16 @@ METHODS = {
     "adv": ["--epsilon=0.35"],
     "freelb": [*BALL, "--ascent-steps=3"],
     "freeat": [*BALL, "--replays=3"],
+    "r3f": [],
     "rdrop": [],
     "simcut": ["--cutoff-rate=0.3"],
 }
 """Options with which perturbations leave the ball in some sentences and not in others."""
 
-PERTURBS = ("salt", "vat", "smart", "adv", "freelb", "freeat", "simcut")
+PERTURBS = ("salt", "vat", "smart", "adv", "freelb", "freeat", "r3f", "simcut")
 BALLS = ("salt", "vat", "smart", "adv", "freelb", "freeat")
 STEPS = ("salt", "vat", "smart", "freeat")
-COMPARES = ("salt", "vat", "freelb", "freeat", "simcut")
+COMPARES = ("salt", "vat", "freelb", "freeat", "r3f", "simcut")
 EVERY = tuple(METHODS)
 GAMES = EVERY[1:]
 

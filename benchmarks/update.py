@@ -37,6 +37,7 @@ CONTENDERS = (
     Contender("our task, plain", OUR_PLAIN, 3),
     Contender("freeat", f"{_OURS} freeat --adv-objective task-loss --adv-weight 1", 3),
     Contender("adv", f"{_OURS} adv", 6),
+    Contender("r3f", f"{_OURS} r3f", 6),
     Contender("rdrop", f"{_OURS} rdrop", 6),
     Contender("simcut", f"{_OURS} simcut", 6),
     Contender("vat, K = 1", VAT, 8),

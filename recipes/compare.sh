@@ -41,7 +41,7 @@ set -euo pipefail
 translation() {
   # Plain training overfits.
   data_args=${DATA_ARGS---max-words 15 --train-pairs 2000 --bpe-merges 2000}
-  methods=${METHODS:-transformer adv freeat freelb smart salt rdrop simcut}
+  methods=${METHODS:-transformer adv freeat freelb smart salt r3f rdrop simcut}
   updates=${UPDATES:-1600}
   every=${EVERY:-200}
   comparing=(--beam 5)
@@ -62,7 +62,7 @@ translation() {
 sentences() {
   # The SALT paper's optimiser and clipping, a rate and a batch that it has among its choices (Appendix B.2).
   data_args=${DATA_ARGS---train-examples 2000 --max-pieces 64}
-  methods=${METHODS:-plain adv freeat freelb smart salt rdrop simcut}
+  methods=${METHODS:-plain adv freeat freelb smart salt r3f rdrop simcut}
   updates=${UPDATES:-200}
   every=${EVERY:-25}
   comparing=(--encoder "$encoder")

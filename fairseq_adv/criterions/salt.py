@@ -8,7 +8,7 @@ from fairseq.criterions import register_criterion
 from fairseq_adv.core.methods.salt import SALT
 from fairseq_adv.core.methods.vat import VAT
 from fairseq_adv.core.players.start import Gaussian
-from fairseq_adv.core.settings import InvalidSetting
+from fairseq_adv.core.settings import InvalidSetting, at_least
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.options import (
     ASCENT,
@@ -44,6 +44,7 @@ class SALTCriterion(AdversarialCriterion):
 
     def build_method(self, cfg: Any) -> SALT | VAT:
         """See `AdversarialCriterion.build_method`."""
+        at_least("ascent_steps", cfg.ascent_steps, 1)
         player = follower(cfg, self.words)
         steps = cfg.ascent_steps if cfg.unroll_steps is None else cfg.unroll_steps
         if not 0 <= steps <= cfg.ascent_steps:

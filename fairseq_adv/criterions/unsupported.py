@@ -15,7 +15,7 @@ from omegaconf import II
 from torch import nn
 
 from fairseq_adv.core.method import Method
-from fairseq_adv.core.players.start import AtRest, Gaussian
+from fairseq_adv.core.players.start import AtRest, Gaussian, Noise
 
 
 @dataclass
@@ -138,12 +138,15 @@ def refuse_equal_passes(method: Method, cfg: Any, model: nn.Module) -> None:
     used = _16_bits(cfg)
     least = LEAST_START if used else LEAST_START_IN_FLOAT32
     start = method.follower.start
-    if isinstance(start, Gaussian) and start.init_std < least:
-        raise SystemExit(
-            f"{beginning} --init-std {start.init_std} with {why}: a divergence begins at 0, and "
-            f"where it rises is lost in the rounding of {used or 'float32'}: use --init-std {least}"
-            f" or more, or {cure}"
-        )
+    sizes = {Gaussian: "init_std", Noise: "noise_size"}
+    for kind, name in sizes.items():
+        if isinstance(start, kind) and getattr(start, name) < least:
+            option = f"--{name.replace('_', '-')}"
+            raise SystemExit(
+                f"{beginning} {option} {getattr(start, name)} with {why}: a divergence begins at 0,"
+                f" and where it rises is lost in the rounding of {used or 'float32'}: use {option}"
+                f" {least} or more, or {cure}"
+            )
     if isinstance(start, AtRest):
         raise SystemExit(
             f"{beginning} --adv-objective {cfg.adv_objective} with {why}: a divergence begins at "
@@ -179,7 +182,7 @@ def refuse_model(model: nn.Module, criterion: str, differentiates: bool) -> None
         raise SystemExit(
             "fairseq_adv: --checkpoint-activations, --offload-activations with --criterion "
             f"{criterion}: checkpointed layers give no gradient of the perturbation alone: leave "
-            "them out, or use --criterion adv, freelb, freeat, rdrop or simcut"
+            "them out, or use --criterion adv, freelb, freeat, r3f, rdrop or simcut"
         )
     hooks = [hook for m in modules for hook in m._forward_pre_hooks.values()]
     noisy = any(hook.__module__ == "fairseq.modules.quant_noise" for hook in hooks)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.support.errors import RecipeError
-from recipes.support.methods import label_of
+from recipes.support.methods import label_of, preset_and_changes
 
 PRESETS = Path(__file__).parents[1] / "presets"
 PLAIN = "transformer"
 
-_CHANGE = re.compile(r"--[a-z][a-z-]*(=[\w.+-]+)?", re.ASCII)  # it becomes part of a path
+_CHANGE = re.compile(r"--[a-z][a-z-]*(=[\w.+,-]+)?", re.ASCII)  # it becomes part of a path
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def contender(name: str, directory: Path = PRESETS) -> Contender:
 
     Raises RecipeError if there is no such preset, or if what follows is not an option.
     """
-    preset, *changes = name.split(",")
+    preset, changes = preset_and_changes(name)
     presets = {path.stem: path for path in directory.glob("*.txt")}
     if preset not in presets:
         known = ", ".join(sorted(presets))

@@ -1,5 +1,7 @@
 """What methods and metrics are called in reports."""
 
+import re
+
 _NAMES = {
     "label_smoothed_cross_entropy": "Transformer",
     "sentence_prediction": "Plain",
@@ -26,9 +28,18 @@ def name_of(criterion: str) -> str:
     return _NAMES.get(criterion, criterion.upper())
 
 
+def preset_and_changes(method: str) -> tuple[str, list[str]]:
+    """Return what a method consists of: a preset, and changes to it after commas.
+
+    A change begins with --; one more comma belongs to its value, as in --perturb=source,attention.
+    """
+    preset, comma, changes = method.partition(",")
+    return preset, re.split(",(?=--)", changes) if comma else []
+
+
 def label_of(method: str) -> str:
     """Return what to call a preset, with changes to it after commas or without, in a table."""
-    preset, *changes = method.split(",")
+    preset, changes = preset_and_changes(method)
     if preset in ("transformer", "plain"):
         label = "plain"
     else:

@@ -11,11 +11,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from torch import Tensor
 
 from fairseq_adv.core.methods.simcut import kept_words
 from fairseq_adv.core.players.ball import NORMS, SCOPES, Ball
-from fairseq_adv.core.players.start import Gaussian, Uniform
+from fairseq_adv.core.players.start import NOISES, Gaussian, Noise, Sphere, Uniform
 
 # One sentence of two tokens, of lengths 5 and 12 (and 13 together), largest component 12.
 SENTENCE = torch.tensor([[[3.0, 4.0], [12.0, 0.0]]])
@@ -132,6 +133,46 @@ def test_noise_spares_padding_and_has_the_right_size() -> None:
     assert not noise[~non_pad].any()
     assert float(noise[non_pad].std()) == pytest.approx(0.3, rel=0.02)
     assert float(noise[non_pad].mean()) == pytest.approx(0.0, abs=0.01)
+
+
+PLACES = torch.tensor([[False, True, True, True], [False, False, False, True]])
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_noise_has_its_distribution_and_no_ball(noise: Any) -> None:
+    """By scipy's test of Kolmogorov and Smirnov."""
+    torch.manual_seed(1)
+    ball = Ball(epsilon=1e-3, norm="l2", norm_scope="sentence")
+    place = Place(torch.zeros(2, 4, 2000), PLACES.unsqueeze(-1))
+    drawn = Noise(noise=noise, noise_size=0.3).draw(place, ball)
+    assert not drawn[~PLACES].any()
+    kind = stats.norm(0, 0.3) if noise == "normal" else stats.uniform(-0.3, 0.6)
+    assert stats.kstest(drawn[PLACES].flatten().numpy(), kind.cdf).pvalue > 0.01
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_random_direction_has_the_length_of_the_radius(norm: Any, scope: Any) -> None:
+    """Where there is anything; and each component is as often up as down."""
+    torch.manual_seed(1)
+    ball = Ball(epsilon=0.5, norm=norm, norm_scope=scope)
+    drawn = Sphere().draw(Place(torch.zeros(2, 4, 2000), PLACES.unsqueeze(-1)), ball)
+    assert not drawn[~PLACES].any()
+    found = ball.norm_of(drawn)
+    expected = PLACES.any(1)[:, None, None] if scope == "sentence" else PLACES[..., None]
+    torch.testing.assert_close(found, 0.5 * expected)
+    assert abs(float((drawn[PLACES] > 0).float().mean()) - 0.5) < 0.02
+    assert not Sphere().draw(Place(torch.zeros(1, 2, 3), torch.zeros(1, 2, 1) > 0), ball).any()
+
+
+def test_directions_are_uniform() -> None:
+    """In three dimensions each coordinate is (Archimedes)."""
+    torch.manual_seed(1)
+    ball = Ball(epsilon=2.0, norm="l2", norm_scope="token")
+    place = Place(torch.zeros(4, 1000, 3), torch.ones(4, 1000, 1) > 0)
+    drawn = Sphere().draw(place, ball)
+    for i in range(3):
+        assert stats.kstest(drawn[..., i].flatten().numpy(), stats.uniform(-2, 4).cdf).pvalue > 0.01
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])

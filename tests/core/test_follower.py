@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
 
-from fairseq_adv.core.players.rule import ADAM_BETAS
+from fairseq_adv.core.players.follower import AttentionLengths
+from fairseq_adv.core.players.rule import ADAM_BETAS, State
+from fairseq_adv.core.players.start import Sphere, Start, Uniform
 from fairseq_adv.core.settings import InvalidSetting
 from tests.support.players import follower
 
@@ -85,6 +87,31 @@ def test_each_site_for_itself(sites: tuple[str, ...]) -> None:
     assert tuple(delta) == sites
 
 
+def test_a_follower_that_only_starts_is_in_its_ball_and_without_one_anywhere() -> None:
+    torch.manual_seed(1)
+    settings = SETTINGS | {"ascent_steps": 0, "init_std": 3.0}
+    delta, _ = follower(**settings | {"epsilon": 0.5}).begin(WORDS)
+    assert float(delta["source"].norm()) == pytest.approx(0.5)
+    torch.manual_seed(1)
+    free, _ = follower(**settings | {"epsilon": float("inf")}).begin(WORDS)
+    torch.testing.assert_close(delta["source"], 0.5 * free["source"] / free["source"].norm())
+    moved, _ = follower(**settings | {"epsilon": float("inf")}).move(
+        WORDS, free, {"source": 1e6 * GRADIENT}, State(0, {})
+    )
+    assert float(moved["source"].norm()) > 1e6
+
+
+@pytest.mark.parametrize("start", [Sphere(), Uniform()])
+def test_what_is_measured_by_the_radius_needs_one(start: Start) -> None:
+    infinite = SETTINGS | {"epsilon": float("inf")}
+    with pytest.raises(InvalidSetting, match=r"^epsilon is inf; allowed: a number from 0 up$"):
+        replace(follower(**infinite), start=start)
+    lengths = AttentionLengths(attention_epsilon=float("inf"), attention_step_size=None)
+    both = follower(**SETTINGS | {"sites": ("source", "attention")})
+    with pytest.raises(InvalidSetting, match=r"^attention_epsilon is inf; allowed"):
+        replace(both, start=start, attention=lengths)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -93,7 +120,7 @@ def test_each_site_for_itself(sites: tuple[str, ...]) -> None:
         ("norm", "l1"),
         ("norm_scope", "word"),
         ("init_std", -1.0),
-        ("ascent_steps", 0),
+        ("ascent_steps", -1),
         ("ascent_step_size", float("inf")),
         ("ascent_rule", "descent"),
     ],

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fairseq_adv.core.method import Step
 from fairseq_adv.core.players.ball import Ball
-from fairseq_adv.core.players.start import Gaussian, Uniform
+from fairseq_adv.core.players.start import Gaussian, Noise, Sphere, Start, Uniform
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.sites import Delta, Site
 from fairseq_adv.criterions.options import sites
@@ -40,6 +40,7 @@ class Row:
     :param factor: how many times the plain gradient, per token, the method then gives.
     :param ball: whether it has perturbations, in a ball.
     :param training: options of fairseq-train that it needs.
+    :param variant: of the criterion, for the row's name.
     """
 
     criterion: str
@@ -51,11 +52,12 @@ class Row:
     factor: float = 1.0
     ball: bool = True
     training: tuple[str, ...] = ()
+    variant: str | None = None
 
     @property
     def name(self) -> str:
-        objective = self.options.get("adv_objective")
-        return self.criterion if objective is None else f"{self.criterion}-{objective}"
+        variant = self.options.get("adv_objective", self.variant)
+        return self.criterion if variant is None else f"{self.criterion}-{variant}"
 
 
 WEIGHT = 0.7
@@ -82,6 +84,22 @@ ROWS = [
     Row("freelb", naive.freelb_task_loss, {**STEP, **TASK_LOSS, "ascent_steps": 3}, passes=3),
     Row("freeat", naive.freeat, {**STEP, **TASK_LOSS, "adv_weight": 1.0, "replays": 3}),
     Row("freeat", naive.freeat_divergence, {**STEP, **DIVERGENCE, "replays": 3}),
+    Row(
+        "adv",
+        naive.random_perturbation,
+        {**BALL, "ascent_steps": 0},
+        total=True,
+        factor=1 + WEIGHT,
+        variant="random",
+    ),
+    Row(
+        "r3f",
+        naive.r3f,
+        {"adv_weight": WEIGHT, "noise_size": 0.05},
+        total=True,
+        at_rest={"noise_size": 0.0},
+        ball=False,
+    ),
     Row("rdrop", naive.rdrop, {"adv_weight": WEIGHT}, total=True, at_rest={}, ball=False),
     Row(
         "simcut",
@@ -139,16 +157,23 @@ def noise_by_position(monkeypatch: pytest.MonkeyPatch) -> None:
 def place_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """See the fixture."""
 
-    def draw(start: Gaussian | Uniform, site: Site, ball: Ball) -> Tensor:
-        size = start.init_std if isinstance(start, Gaussian) else 0.05
-        return (by_position(site) * size).to(site.zero.dtype)
+    def draw(start: Start, site: Site, ball: Ball) -> Tensor:
+        size = 0.05
+        if isinstance(start, Gaussian):
+            size = start.init_std
+        elif isinstance(start, Noise):
+            size = start.noise_size
+        noise = by_position(site) * size
+        if isinstance(start, Sphere):
+            noise = noise * ball.epsilon / ball.norm_of(noise).clamp(min=1e-9)
+        return noise.to(site.zero.dtype)
 
     def kept(site: Site, rate: float) -> Tensor:
         uniform = NOISE[site.mask.cumsum(1), 0].abs() % 1
         return (uniform >= rate) | site.spared | ~site.mask
 
-    monkeypatch.setattr(Gaussian, "draw", draw)
-    monkeypatch.setattr(Uniform, "draw", draw)
+    for start in (Gaussian, Noise, Sphere, Uniform):
+        monkeypatch.setattr(start, "draw", draw)
     monkeypatch.setattr("fairseq_adv.core.methods.simcut.kept_words", kept)
 
 

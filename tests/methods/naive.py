@@ -291,6 +291,24 @@ def adv(model: Any, sample: Any, s: Settings, seeds: list[int]) -> tuple[Tensor,
     return objective, gradient(objective, model)
 
 
+def random_perturbation(
+    model: Any, sample: Any, s: Settings, seeds: list[int]
+) -> tuple[Tensor, list[Tensor]]:
+    """Kitada and Iyatomi's RP: Eq. 20 with a random r."""
+    r = {side: d.detach() for side, d in start(s).items()}
+    objective = task_loss(log_probs(model, sample, seeds[0]), sample)
+    objective = objective + s.weight * task_loss(log_probs(model, sample, seeds[1], r), sample)
+    return objective, gradient(objective, model)
+
+
+def r3f(model: Any, sample: Any, s: Settings, seeds: list[int]) -> tuple[Tensor, list[Tensor]]:
+    """R3F's objective, with a halved divergence."""
+    z = {side: d.detach() for side, d in start(s).items()}
+    clean, noisy = log_probs(model, sample, seeds[0]), log_probs(model, sample, seeds[1], z)
+    objective = task_loss(clean, sample) + s.weight * half_symmetric(clean, noisy)
+    return objective, gradient(objective, model)
+
+
 def freelb(model: Any, sample: Any, s: Settings, seeds: list[int]) -> tuple[Tensor, list[Tensor]]:
     """FreeLB, Algorithm 1, with l_v in the place of the loss, and the clean loss beside it.
 

@@ -204,10 +204,10 @@ def test_the_log_has_them_per_prediction_and_without_weights(
     if model == "two-classes":
         right = sum(int(step.clean_loss.correct) for step in steps)  # type: ignore[union-attr]
         assert found["accuracy"] == pytest.approx(100 * right / number, abs=0.1)
-    if row.ball:
+    follower = match.criterion.method.follower
+    if follower is not None:
         weighted = [
-            delta_norm(step.delta, match.criterion.method.follower.ball)  # type: ignore[union-attr]
-            * sample["nsentences"]
+            delta_norm(step.delta, follower.ball) * sample["nsentences"]
             for step, sample in zip(steps, samples, strict=True)
         ]
         assert found["delta_norm"] == pytest.approx(float(sum(weighted)) / 4, abs=2e-6)

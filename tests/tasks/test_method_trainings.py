@@ -124,7 +124,7 @@ def test_the_log_tells_the_game(
             clean -= row.options.get("proximal_weight", 0.0) * float(line.get("proximal_loss", 0))
             # Label smoothing moves the loss away from nll_loss by less than a bit at the start.
             assert clean / passes == pytest.approx(float(line[kind.clean_loss]), abs=1.0)
-        assert ("delta_norm" in line) == row.ball
+        assert ("delta_norm" in line) == (row.ball or row.criterion == "r3f")
         assert ("proximal_loss" in line) == (row.criterion == "smart")
     gauged = [line["num_updates"] for line in lines if line.get("adv_gain") is not None]
     # FreeAT measures in a group's last replay, here the third.
@@ -146,6 +146,11 @@ def test_the_log_tells_the_game(
         ("freelb", "--ascent-steps=0", "a number from 1 up"),
         ("simcut", "--cutoff-rate=1.1", "0 to 1"),
         ("adv", "--epsilon=-1", "a number from 0 up"),
+        ("adv", "--epsilon=inf", "a number from 0 up"),
+        ("adv", "--ascent-steps=2", "0, 1"),
+        ("freelb", "--epsilon=inf", "a number from 0 up"),
+        ("salt", "--ascent-steps=0", "a number from 1 up"),
+        ("r3f", "--noise-size=-1", "a number from 0 up"),
         ("vat", "--init-std=-1", "a number from 0 up"),
         ("rdrop", "--adv-weight=-1", "a number from 0 up"),
     ],
@@ -161,7 +166,7 @@ def test_a_wrong_value_stops_the_run_with_one_line(
 
 def test_each_criterion_trains_by_its_name_alone(toy_data: Path, tmp_path: Path) -> None:
     """SMART alone asks for one option more, and says so."""
-    for row in ROWS:
+    for row in {row.criterion: row for row in ROWS}.values():
         training.run_training(
             toy_data,
             tmp_path / row.name,

@@ -144,6 +144,7 @@ NONE = {
     "salt": ({"init_std": 1e-6}, "--init-std 1e-06 with .* lost in the rounding of float32"),
     "smart": ({"init_std": 0.0}, "--init-std 0.0 with .*"),
     "freeat": ({"adv_objective": "divergence"}, "--adv-objective divergence with .*task-loss, or"),
+    "r3f": ({"noise_size": 1e-5}, "--noise-size 1e-05 with .*: use --noise-size 0.0001 or more"),
     "simcut": ({"cutoff_rate": 0.0}, "one and the same"),
     "rdrop": ({}, "no dropout: its two passes are one and the same: use --dropout above 0"),
 }

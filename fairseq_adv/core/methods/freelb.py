@@ -34,12 +34,17 @@ from fairseq_adv.core.backward import Accumulate
 from fairseq_adv.core.game import Game
 from fairseq_adv.core.method import Step
 from fairseq_adv.core.objective import TrainsOnAscent
+from fairseq_adv.core.settings import at_least
 from fairseq_adv.core.sites import Delta, as_leaves
 
 
 @dataclass(frozen=True, kw_only=True)
 class FreeLB(TrainsOnAscent):
     """K = `follower.ascent_steps` passes, each of which serves both players."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("ascent_steps", self.follower.ascent_steps, 1)
 
     def step(
         self, game: Game, accumulate: Accumulate, *, weight: float, gauges: bool = False

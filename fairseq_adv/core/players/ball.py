@@ -6,13 +6,14 @@ nothing to perturb, so that padding never counts in a norm.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from fairseq_adv.core.settings import at_least, means, one_of
+from fairseq_adv.core.settings import InvalidSetting, means, one_of
 from fairseq_adv.core.sites import within_sentence
 
 Norm = Literal["l2", "linf"]
@@ -26,23 +27,34 @@ _SQUARE_VANISHES = 2.0**-50
 below 2^-63, and from 2^-75 on they are 0."""
 
 
+def radius(name: str, value: float, *, finite: bool = False) -> None:
+    """Raise InvalidSetting if the value is no radius.
+
+    :param finite: whether a ball without end will not do.
+    """
+    if not value >= 0 or (finite and math.isinf(value)):
+        raise InvalidSetting(name, value, "a number from 0 up" + ("" if finite else ", or inf"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ball:
     """Where a perturbation may lie: each site has a ball of its own, of this radius.
 
-    :param epsilon: radius, in the units of the embeddings.
+    :param epsilon: radius, in the units of the embeddings. It may be infinite.
     :param norm: `l2` or `linf`, of the ball and of the `normalized` rule.
     :param norm_scope: what the norm is taken over: a whole `sentence`, or each `token`.
     """
 
     epsilon: float = field(
-        metadata=means("radius of the ball that a perturbation stays in, in embedding units")
+        metadata=means(
+            "radius of the ball that a perturbation stays in, in embedding units; inf: no ball"
+        )
     )
     norm: Norm = field(metadata=means("norm of the ball and of normalized ascent"))
     norm_scope: Scope = field(metadata=means("take the norm over a whole sentence or each token"))
 
     def __post_init__(self) -> None:
-        at_least("epsilon", self.epsilon, 0)
+        radius("epsilon", self.epsilon)
         one_of("norm", self.norm, NORMS)
         one_of("norm_scope", self.norm_scope, SCOPES)
 

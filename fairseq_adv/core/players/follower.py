@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from fairseq_adv.core.game import Game
-from fairseq_adv.core.players.ball import Ball
+from fairseq_adv.core.players.ball import Ball, radius
 from fairseq_adv.core.players.rule import Moments, Rule, State
-from fairseq_adv.core.players.start import Start
+from fairseq_adv.core.players.start import Sphere, Start, Uniform
 from fairseq_adv.core.settings import at_least, means
 from fairseq_adv.core.sites import ATTENTION, Delta
 
@@ -37,9 +37,10 @@ class AttentionLengths:
     )
 
     def __post_init__(self) -> None:
-        for name in ("attention_epsilon", "attention_step_size"):
-            if getattr(self, name) is not None:
-                at_least(name, getattr(self, name), 0)
+        if self.attention_epsilon is not None:
+            radius("attention_epsilon", self.attention_epsilon)
+        if self.attention_step_size is not None:
+            at_least("attention_step_size", self.attention_step_size, 0)
 
 
 _AS_EMBEDDINGS = AttentionLengths(attention_epsilon=None, attention_step_size=None)
@@ -50,18 +51,23 @@ class Follower:
     """The follower's strategy.
 
     :param sites: the names of those that it perturbs.
-    :param ascent_steps: K.
+    :param ascent_steps: K. With 0 the start is all there is: a random perturbation.
     """
 
     sites: tuple[str, ...]
     start: Start
     ball: Ball
     rule: Rule
-    ascent_steps: int = field(metadata=means("ascent steps K of the follower"))
+    ascent_steps: int = field(metadata=means("ascent steps K of the follower; 0: noise, its start"))
     attention: AttentionLengths = _AS_EMBEDDINGS
 
     def __post_init__(self) -> None:
-        at_least("ascent_steps", self.ascent_steps, 1)
+        at_least("ascent_steps", self.ascent_steps, 0)
+        if isinstance(self.start, Uniform | Sphere):
+            for site in self.sites:
+                named = site == ATTENTION and self.attention.attention_epsilon is not None
+                name = "attention_epsilon" if named else "epsilon"
+                radius(name, self.ball_of(site).epsilon, finite=True)
 
     def ball_of(self, site: str) -> Ball:
         """The ball that perturbations of a site lie in."""
@@ -78,9 +84,11 @@ class Follower:
         return replace(self.rule, ascent_step_size=step_size)
 
     def begin(self, game: Game) -> tuple[Delta, State]:
-        """delta^0, and a fresh state."""
+        """delta^0, in the ball if no step follows that sees to it; and a fresh state."""
         sites = {name: game.sites[name] for name in self.sites}
         delta = {name: self.start.draw(site, self.ball_of(name)) for name, site in sites.items()}
+        if self.ascent_steps == 0:
+            delta = {name: self.ball_of(name).project(d) for name, d in delta.items()}
         return delta, self.rule.begin({name: site.zero for name, site in sites.items()})
 
     def move(self, game: Game, delta: Delta, gradient: Delta, state: State) -> tuple[Delta, State]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from fairseq_adv.core.players.ball import Ball
-from fairseq_adv.core.settings import at_least, means
+from fairseq_adv.core.settings import at_least, means, one_of
 from fairseq_adv.core.sites import Site, within_sentence
+
+NoiseKind = Literal["normal", "uniform"]
+NOISES: tuple[NoiseKind, ...] = get_args(NoiseKind)
 
 
 class Start(Protocol):
@@ -48,6 +51,46 @@ class Gaussian:
         if self.init_std == 0:  # and nothing is drawn
             return site.zero
         return torch.randn_like(site.zero) * self.init_std * site.mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """Noise that stays as it is drawn (Aghajanyan et al., ICLR 2021, section 3: R3F's z).
+
+    :param noise: `normal`, N(0, sigma^2) in each component, or `uniform`, U(-sigma, sigma).
+    :param noise_size: sigma.
+    """
+
+    noise: NoiseKind = field(metadata=means("distribution of each component of the noise"))
+    noise_size: float = field(
+        metadata=means("sigma: standard deviation of normal noise, the largest of uniform noise")
+    )
+
+    def __post_init__(self) -> None:
+        one_of("noise", self.noise, NOISES)
+        at_least("noise_size", self.noise_size, 0)
+
+    def draw(self, site: Site, ball: Ball) -> Tensor:
+        """See `Start`."""
+        zero = site.zero
+        unit = torch.randn_like(zero) if self.noise == "normal" else 2 * torch.rand_like(zero) - 1
+        return unit * self.noise_size * site.mask
+
+
+@dataclass(frozen=True)
+class Sphere:
+    """Uniform on the surface of the ball: a random direction, and all of the radius.
+
+    In the maximum norm, where that is the surface of a cube, a corner of it: + or - epsilon.
+    """
+
+    def draw(self, site: Site, ball: Ball) -> Tensor:
+        """See `Start`."""
+        noise = torch.randn_like(site.zero) * site.mask
+        if ball.norm == "linf":
+            return noise.sign() * ball.epsilon
+        length = ball.norm_of(noise)
+        return noise * (ball.epsilon / torch.where(length > 0, length, 1.0))
 
 
 @dataclass(frozen=True)

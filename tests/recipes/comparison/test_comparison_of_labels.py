@@ -210,6 +210,6 @@ def test_where_the_test_set_has_no_labels_dev_is_scored(kind: Sentences, tmp_pat
 def test_there_is_a_preset_for_every_method() -> None:
     """What the recipe compares by default."""
     recipe = (ROOT / "recipes" / "compare.sh").read_text("utf-8")
-    default = "plain adv freeat freelb smart salt rdrop simcut"
+    default = "plain adv freeat freelb smart salt r3f rdrop simcut"
     assert f"${{METHODS:-{default}}}" in recipe
     assert {*default.split()} <= {path.stem for path in Sentences.presets.glob("*.txt")}

@@ -24,6 +24,9 @@ def test_a_contender_is_a_preset_with_changes() -> None:
     assert found.label == "R-Drop, adv-weight 5, cpu"
     assert found.options[:2] == ("--criterion", "rdrop")
     assert found.options[-2:] == ("--adv-weight=5", "--cpu")
+    places = contender("adv,--perturb=source,attention,--epsilon=1")
+    assert places.label == "Adv, perturb source,attention, epsilon 1"
+    assert places.options[-2:] == ("--perturb=source,attention", "--epsilon=1")
     assert contender("salt-paper").label == "SALT, paper"
     assert "--ascent-rule" in contender("salt-paper").options
     assert not any(word.startswith("#") for word in contender("salt-paper").options)
@@ -56,7 +59,7 @@ def test_wrong_names(names: list[str], message: str) -> None:
 def test_there_is_a_preset_for_every_method() -> None:
     """What the recipe compares by default, and VAT."""
     recipe = (ROOT / "recipes" / "compare.sh").read_text("utf-8")
-    default = "transformer adv freeat freelb smart salt rdrop simcut"
+    default = "transformer adv freeat freelb smart salt r3f rdrop simcut"
     assert f"${{METHODS:-{default}}}" in recipe
     assert {*default.split(), "vat"} <= {path.stem for path in PRESETS.glob("*.txt")}
 
