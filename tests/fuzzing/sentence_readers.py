@@ -14,12 +14,12 @@ from data_prep.encoders.hugging_face import Config, open_weights
 from data_prep.encoders.pieces import cutter
 from data_prep.encoders.vocabulary import read_vocabulary
 from data_prep.encoders.weights import converted
-from data_prep.sentences.anli import AnliCorpus
+from data_prep.sentences.corpora.anli import AnliCorpus
+from data_prep.sentences.corpora.glue import TASKS, GlueCorpus
+from data_prep.sentences.corpora.reviews import ReviewCorpus
+from data_prep.sentences.corpora.tsv import TableCorpus
 from data_prep.sentences.corpus import SentenceCorpus, Task
-from data_prep.sentences.glue import TASKS, GlueCorpus
 from data_prep.sentences.raw import raw_rows, write_raw
-from data_prep.sentences.reviews import ReviewCorpus
-from data_prep.sentences.tsv import TableCorpus
 from data_prep.sources.pypi import NotInIndex, linked
 from data_prep.support.errors import DataPrepError
 from data_prep.text.cleaning import clean_line

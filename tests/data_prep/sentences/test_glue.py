@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.sentences.glue import TASKS
+from data_prep.sentences.corpora.glue import TASKS
 from data_prep.sentences.raw import raw_rows
 from tests.data_prep.sentences.made import prepare, report, write
 from tests.support.shared_data import shared
