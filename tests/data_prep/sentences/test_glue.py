@@ -159,7 +159,7 @@ def test_an_archive_that_lacks_a_file(
     assert "there is no dev.tsv and no test.tsv in it" in capsys.readouterr().err
     train = write_text(tmp_path / "train.tsv", table("rte", "train.tsv", 4))
     assert prepare(bert, tmp_path / "out", "--archive", train, corpus="glue-rte") == 1
-    assert "dev.tsv of the tables is missing" in capsys.readouterr().err
+    assert "dev.tsv of the files is missing" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
