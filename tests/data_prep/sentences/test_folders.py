@@ -6,6 +6,7 @@ import gzip
 import json
 import pickle
 import zlib
+from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 from sklearn.datasets import fetch_20newsgroups, load_files
 
-from data_prep.sentences.raw import raw_rows
+from data_prep.sentences.corpora.folders import ENTRIES
+from data_prep.sentences.raw import raw_rows, write_raw
 from data_prep.text.cleaning import clean_line
 from tests.data_prep.sentences.made import prepare, report
 from tests.support.shared_data import shared
@@ -123,17 +125,21 @@ def by_scikit_learn(files: Mapping[str, bytes], home: Path) -> dict[str, Counter
 
 
 @pytest.mark.parametrize("is_real", [False, True])
-def test_messages_are_those_of_scikit_learn(bert: Path, tmp_path: Path, is_real: bool) -> None:
+def test_messages_are_those_of_scikit_learn(tmp_path: Path, is_real: bool) -> None:
     """The real ones are as many as are published for the two groups, by date."""
     files = real_messages(shared("nlu/20news")) if is_real else messages(20)
     archive = tmp_path / "20news-bydate.tar.gz"
     archive.write_bytes(tar(files, "gz"))
+    (entry,) = (entry for entry in ENTRIES if entry.name == "20news-baseball-hockey")
+    parser = ArgumentParser()
+    entry.add_options(parser)
+    given = ["--archive", str(archive), *([] if is_real else ["--hold-out", "9"])]
+    corpus = entry.load(parser.parse_args(given), tmp_path)
     out = tmp_path / "out"
-    arguments = ["--archive", archive, *([] if is_real else ["--hold-out", 9])]
-    assert prepare(bert, out, *arguments, corpus="20news-baseball-hockey") == 0
-    facts = report(out)
-    raw, expected = facts["raw"], by_scikit_learn(files, tmp_path / "home")
-    assert facts["classes"] == list(_SPORTS) and facts["metrics"] == ["--report-acc-and-f1"]
+    (out / "raw").mkdir(parents=True)
+    raw = write_raw(corpus, None, out / "raw")
+    expected = by_scikit_learn(files, tmp_path / "home")
+    assert raw["classes"] == list(_SPORTS) and corpus.task.metrics == ("--report-acc-and-f1",)
     sizes = (957, 240, 796) if is_real else (31, 9, 40)
     assert tuple(raw["found"][split] for split in ("train", "valid", "test")) == sizes
     for split, parts in (("train", ("train", "valid")), ("test", ("test",))):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import json
 import re
 import zipfile
@@ -14,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from data_prep.sentences.corpora.agnews import OTHER_TOPIC
+from data_prep.sentences.corpora.labelled_files import LabelledFiles
+from data_prep.sentences.corpora.snli import TASK
+from data_prep.sentences.corpora.snli import pairs as snli_pairs
 from data_prep.sentences.corpus import NO_GOLD
-from data_prep.sentences.raw import raw_rows
+from data_prep.sentences.raw import raw_rows, write_raw
 from tests.data_prep.sentences.made import prepare, report
 from tests.support.shared_data import shared
 
@@ -137,21 +138,23 @@ def test_snli_that_is_none(
     assert f"snli_1.0_dev.jsonl: {expected}" in capsys.readouterr().err
 
 
-def test_the_real_pairs_of_snli(bert: Path, tmp_path: Path) -> None:
-    """Another project's table of dev has the 9,842 with a gold label, of 10,000."""
-    content = gzip.decompress((shared("nlu/snli") / "validation.tsv.gz").read_bytes())
-    table = list(csv.DictReader(io.StringIO(content.decode("utf-8")), delimiter="\t"))
+def test_the_real_pairs_of_snli(tmp_path: Path) -> None:
+    """Another project's tables have those with a gold label: 9,842 and 9,824 of 10,000 each."""
     names = ("entailment", "neutral", "contradiction")
-    real = "".join(
-        snli_line(names[int(row["label"])], row["sentence1"], row["sentence2"]) for row in table
-    )
-    undecided = "".join(snli_line("-", f"a {n}", "b") for n in range(158))
-    files = {"train": pairs("train"), "valid": undecided + real, "test": pairs("test")}
-    archive = snli(tmp_path / "snli_1.0.zip", files)
-    out = tmp_path / "out"
-    assert prepare(bert, out, "--archive", archive, corpus="snli") == 0
-    facts = report(out)["raw"]
-    assert (facts["found"]["valid"], facts["kept"]["valid"]) == (10_000, 9_842)
+    files = {"train": tmp_path / "train.jsonl"}
+    files["train"].write_text(pairs("train"), encoding="utf-8")
+    for split, source in (("valid", "validation"), ("test", "test")):
+        content = gzip.decompress((shared("nlu/snli") / f"{source}.tsv.gz").read_bytes())
+        table = [line.split("\t") for line in content.decode("utf-8").splitlines()[1:]]
+        real = [snli_line(names[int(label)], *texts) for *texts, label in table]
+        undecided = [snli_line("-", f"a {n}", "b") for n in range(10_000 - len(real))]
+        files[split] = tmp_path / f"{split}.jsonl"
+        files[split].write_text("".join(undecided + real), encoding="utf-8")
+    corpus = LabelledFiles(TASK, {split: [path] for split, path in files.items()}, snli_pairs)
+    (tmp_path / "raw").mkdir()
+    facts = write_raw(corpus, None, tmp_path / "raw")
+    assert facts["kept"] == {"train": 6, "valid": 9_842, "test": 9_824}
+    assert facts["dropped"]["test"] == {NO_GOLD: 176}
     assert facts["labels"]["valid"] == {
         "entailment": 3_329,
         "neutral": 3_235,
@@ -178,6 +181,10 @@ def test_agnews_is_of_two_topics(bert: Path, tmp_path: Path) -> None:
     assert facts["metrics"] == ["--report-acc-and-f1"]
     assert facts["raw"]["kept"] == {"train": 33, "valid": 7, "test": 6}
     assert facts["raw"]["dropped"]["train"] == {OTHER_TOPIC: 40}
+    assert rows(out, "test")[:2] == [
+        ("world", ['Story 0, "it" says.']),
+        ("business", ['Story 2, "it" says.']),
+    ]
 
 
 def test_the_real_test_set_of_agnews(
