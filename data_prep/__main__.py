@@ -20,7 +20,7 @@ from data_prep.pipeline import Pipeline
 from data_prep.selection.raw import Selection
 from data_prep.selection.summary import summary
 from data_prep.sentences import command as sentences
-from data_prep.sentences.command import SENTENCE_CORPORA
+from data_prep.sentences.corpora import SENTENCE_CORPORA
 from data_prep.stages import say
 from data_prep.support.arguments import positive
 from data_prep.support.errors import DataPrepError

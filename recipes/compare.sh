@@ -96,7 +96,8 @@ keep_memory
 kind=translation
 if ((${#text[@]})); then
   [[ ${#text[@]} != 1 || ${text[0]} != *.tsv ]] || kind=sentences
-elif [[ $corpus =~ ^(glue-.*|anli|reviews)$ ]] || grep -qs '"num_classes"' "$corpus/report.json"; then
+elif [[ $corpus =~ ^((glue|20news|agnews|babi)-.*|anli|snli|sst|imdb|reviews)$ ]] ||
+  grep -qs '"num_classes"' "$corpus/report.json"; then
   kind=sentences
 fi
 encoder=${ENCODER:-minilm}

@@ -7,8 +7,8 @@
 #   STAGE      data, train, score (default: these three), calibrate or export
 #   OPTIONS    of fairseq-train; they override the recipe's
 #
-#   RECIPE     the corpus: glue-{cola,sst-2,mrpc,sts-b,qqp,mnli,qnli,rte}, anli, reviews (default), or
-#              sentences, your own
+#   RECIPE     the corpus: glue-{cola,sst-2,mrpc,sts-b,qqp,mnli,qnli,rte}, anli, snli, sst, imdb,
+#              20news-baseball-hockey, agnews-world-business, babi-{1,2,3}, reviews (default), or sentences, your own
 #   ENCODER    one that has a public home (default: minilm), or a directory made by data_prep encoder
 #   METHOD     a preset of recipes/presets/sentences (default: salt); plain is fine-tuning without a game.
 #              Changes to one after commas: "salt,--ascent-steps=1". salt-paper plays with Appendix B.2's numbers
@@ -75,8 +75,10 @@ main() {
   encoder=${encoder%/}
   encoder_options=()
   selection=()
-  [[ $corpus =~ ^(glue-(cola|sst-2|mrpc|sts-b|qqp|mnli|qnli|rte)|anli|reviews|sentences)$ ]] ||
-    fail "RECIPE=$corpus: neither a recipe nor a corpus of sentences: glue-TASK, anli, reviews, sentences"
+  [[ $corpus =~ ^(glue-(cola|sst-2|mrpc|sts-b|qqp|mnli|qnli|rte)|anli|snli|sst|imdb|babi-[123])$ ||
+    $corpus =~ ^(20news-baseball-hockey|agnews-world-business|reviews|sentences)$ ]] ||
+    fail "RECIPE=$corpus: neither a recipe nor a corpus of sentences: glue-TASK, anli, snli, sst, imdb,
+20news-baseball-hockey, agnews-world-business, babi-{1,2,3}, reviews, sentences"
   ((nodes == 1)) || fail "NODES=$nodes: fine-tuning is on one machine"
   name=${encoder##*/}
   lr=${LR:-$(lr_of "$name")}

@@ -4,18 +4,11 @@ import argparse
 from pathlib import Path
 
 from data_prep.encoders.command import encoder_for
-from data_prep.sentences import anli, glue, reviews, tsv
-from data_prep.sentences.corpus import SentenceEntry
+from data_prep.sentences.corpora import SENTENCE_CORPORA
 from data_prep.sentences.pipeline import SentencePipeline
 from data_prep.sentences.summary import summary
 from data_prep.support.arguments import positive
 from data_prep.support.errors import DataPrepError
-
-_MODULES = (glue, anli, reviews, tsv)
-
-SENTENCE_CORPORA: dict[str, SentenceEntry] = {
-    entry.name: entry for module in _MODULES for entry in module.ENTRIES
-}
 
 _LONGEST = 512
 

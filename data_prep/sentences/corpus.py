@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+NO_GOLD = "without a gold label"
+
 
 class Example(NamedTuple):
     """One or two texts, and their class or score, ``""`` where it is not known.

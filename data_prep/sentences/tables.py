@@ -1,6 +1,7 @@
-"""Tab-separated values as corpora have them: a line each, quotes are plain characters."""
+"""Lines as corpora have them: tab-separated, with quotes as plain characters, or JSON's objects."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_prep.support.errors import DataPrepError
@@ -8,14 +9,39 @@ from data_prep.support.lines import read_lines
 from data_prep.support.progress import progress
 
 
-def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of each line and its columns. Raises DataPrepError if there is none."""
+def numbered(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield each line and its number, from 1. Raises DataPrepError if there is none."""
     number = 0
     lines = progress(read_lines(path), f"read {path.name}", "line")
     for number, line in enumerate(lines, start=1):
-        yield number, line.removesuffix("\r").split("\t")
+        yield number, line.removesuffix("\r")
     if not number:
         raise DataPrepError(f"{path}: is empty")
+
+
+def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of each line and its columns. Raises DataPrepError if there is none."""
+    for number, line in numbered(path):
+        yield number, line.split("\t")
+
+
+def objects(path: Path, names: Sequence[str], corpus: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of each line, an object of JSON, and its texts with these ``names``.
+
+    Raises DataPrepError for a line that is no such example of ``corpus``, or if there is none.
+    """
+    for number, line in numbered(path):
+        try:
+            found = json.loads(line)
+            texts = [found[name] for name in names]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            texts = [None]
+        if not all(isinstance(text, str) for text in texts):
+            raise DataPrepError(
+                f"{path}: line {number} is no example of {corpus}: an object with the texts"
+                f" {', '.join(names)}"
+            )
+        yield number, texts
 
 
 def named_rows(path: Path) -> Iterator[tuple[int, dict[str, str] | None]]:

@@ -1,10 +1,10 @@
 """A corpus' release on this machine: its archives, downloaded or given, and the files in them."""
 
 from argparse import ArgumentParser
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from data_prep.sources.archives import extract
+from data_prep.sources.archives import extract, gather
 from data_prep.sources.download import Archive, download
 from data_prep.stages import run_stage, say, sha256_of
 from data_prep.support.errors import DataPrepError
@@ -50,6 +50,45 @@ def unpacked(
 
     key = {"archives": digests, "files": {a.name: list(names) for a, names in contents.items()}}
     return run_stage(out / "release", key, build, origin=" ".join(digests)).path
+
+
+def gathered(
+    archive: Archive, folders: Mapping[str, str], encoding: str, given: Iterable[Path], out: Path
+) -> Path:
+    """Return the directory with a file for each of an archive's folders: see `archives.gather`.
+
+    It is downloaded to ``out``/download unless it is ``given``.
+    """
+    path = at_hand([archive], given, out / "download")[archive]
+    digests = {archive.name: sha256_of(path)}
+
+    def build(directory: Path) -> dict[str, object]:
+        gather(path, folders, encoding, directory)
+        return {"archives": digests}
+
+    key = {"archives": digests, "folders": dict(folders), "encoding": encoding}
+    return run_stage(out / "release", key, build, origin=" ".join(digests)).path
+
+
+def given_files(
+    given: Iterable[Path], names: Mapping[str, str], optional: Collection[str] = ()
+) -> dict[str, Path]:
+    """Return the files by split, if it is these that are ``given``, and not the archive.
+
+    :param names: of the files in the archive, by split.
+    :param optional: splits that may be missing.
+    """
+    by_name = {path.name: path for path in given}
+    if not by_name.keys() & set(names.values()):
+        return {}
+    for name, path in by_name.items():
+        if name not in names.values():
+            raise DataPrepError(
+                f"--archive {path}: not one of the files: {', '.join(names.values())}"
+            )
+    if missing := [n for split, n in names.items() if n not in by_name and split not in optional]:
+        raise DataPrepError(f"--archive: {' and '.join(missing)} of the files is missing")
+    return {split: by_name[name] for split, name in names.items() if name in by_name}
 
 
 def at_hand(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.sentences.command import SENTENCE_CORPORA
+from data_prep.sentences.corpora import SENTENCE_CORPORA
 from recipes.paper.beside import Beside, cell, plot_beside, preset_reported
 from recipes.paper.plan import Corpus, Plan, Scale, missing_note, versions
 from recipes.paper.reported import LabelColumn, LabelTable

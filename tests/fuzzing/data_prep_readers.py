@@ -23,7 +23,7 @@ from data_prep.corpora.iwslt import set_pairs, tagged_pairs
 from data_prep.corpora.libreoffice_help import HelpCorpus
 from data_prep.corpora.segments import segment_pairs
 from data_prep.counts import Counts
-from data_prep.sources.archives import extract
+from data_prep.sources.archives import extract, gather
 from data_prep.sources.deb import read_deb
 from data_prep.support.errors import DataPrepError
 from data_prep.text.cleaning import clean_line, strip_line
@@ -118,6 +118,41 @@ def _archive_seeds() -> list[bytes]:
         *(bytes([_UNPACKED]) + each for each in others),
         bytes([_UNPACKED + 1]) + gzip.compress(b"a\n" * 300),
     ]
+
+
+def folders(content: bytes, scratch: Path) -> None:
+    """`gather`: a file for each folder, with at least one text on a line each; nothing else."""
+    choice, payload = choose(content, _UNPACKED + 1)
+    path = scratch / "archive"
+    if choice < _UNPACKED:
+        payload = _COMPRESSIONS[choice][1](_with_checksums(payload))
+    path.write_bytes(payload)
+    out = scratch / "out"
+    out.mkdir()
+    try:
+        gather(path, {"train/pos": "a", "train/neg": "b"}, "utf-8", out)
+        for name in ("a", "b"):
+            lines = (out / name).read_text("utf-8").splitlines()
+            expect(len(lines) > 0, f"{name}: no text")
+            expect(all(isinstance(json.loads(line), str) for line in lines), f"{name}: no text")
+    except DataPrepError as error:
+        is_for_the_user(error, [str(path)])
+    only(scratch, {"archive", "out", "out/a", "out/b"})
+
+
+def _folder_seeds() -> list[bytes]:
+    files = {
+        "x/train/pos/1_9.txt": "Gut\u2028,\nsehr".encode(),
+        "x/train/neg/1_2.txt": b"bad",
+        "x/train/neg/deep/3.txt": b"\xff",
+        "x/README": b"r",
+    }
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as pack:
+        for name, text in files.items():
+            pack.writestr(name, text)
+    seeds = for_each_choice(tar(files), choices=_UNPACKED)
+    return [*seeds, bytes([_UNPACKED]) + stream.getvalue()]
 
 
 def _two_files(content: bytes, scratch: Path, name: str) -> tuple[Path, Path]:
@@ -249,6 +284,7 @@ def _text_seeds() -> list[bytes]:
 DATA_PREP = {
     "deb": Reader(debian_package, _package_seeds),
     "archive": Reader(archive, _archive_seeds),
+    "folders": Reader(folders, _folder_seeds),
     "segments": Reader(segments, _segment_seeds),
     "help": Reader(help_pages, _help_seeds),
     "text": Reader(text_files, _text_seeds),

@@ -14,12 +14,15 @@ from data_prep.encoders.hugging_face import Config, open_weights
 from data_prep.encoders.pieces import cutter
 from data_prep.encoders.vocabulary import read_vocabulary
 from data_prep.encoders.weights import converted
-from data_prep.sentences.anli import AnliCorpus
+from data_prep.sentences.corpora import agnews, snli, sst
+from data_prep.sentences.corpora.anli import AnliCorpus
+from data_prep.sentences.corpora.babi import BabiCorpus
+from data_prep.sentences.corpora.glue import TASKS, GlueCorpus
+from data_prep.sentences.corpora.labelled_files import LabelledFiles
+from data_prep.sentences.corpora.reviews import ReviewCorpus
+from data_prep.sentences.corpora.tsv import TableCorpus
 from data_prep.sentences.corpus import SentenceCorpus, Task
-from data_prep.sentences.glue import TASKS, GlueCorpus
 from data_prep.sentences.raw import raw_rows, write_raw
-from data_prep.sentences.reviews import ReviewCorpus
-from data_prep.sentences.tsv import TableCorpus
 from data_prep.sources.pypi import NotInIndex, linked
 from data_prep.support.errors import DataPrepError
 from data_prep.text.cleaning import clean_line
@@ -132,7 +135,7 @@ def _tokenizer(files: dict[str, bytes]) -> dict[str, Any]:
 
 def sentence_tables(content: bytes, scratch: Path) -> None:
     """`write_raw` of all corpora of sentences: a label that can be and clean texts on each line."""
-    choice, payload = choose(content, 6)
+    choice, payload = choose(content, 10)
     corpus, paths = _corpus(choice, payload, scratch)
     out = scratch / "out"
     out.mkdir()
@@ -174,6 +177,13 @@ def _corpus(choice: int, payload: bytes, scratch: Path) -> tuple[SentenceCorpus,
         ):
             (scratch / name).write_bytes(payload)
         return ReviewCorpus(scratch, Task(pairs=False, is_regression=True)), [scratch]
+    if choice == 9:
+        whole.write_bytes(_STORIES)
+        return BabiCorpus({"train": odd, "test": whole}), [odd]
+    if choice > 5:
+        kind = (sst.TASK, sst.sentences), (snli.TASK, snli.pairs), (agnews.TASK, agnews.stories)
+        task, examples = kind[choice - 6]
+        return LabelledFiles(task, {"train": [odd], "test": [odd]}, examples, 1), [odd]
     task_name = ("qqp", "cola")[choice - 4]
     whole.write_bytes(_TABLES[task_name])
     files = {"train": odd, "valid": whole, "test": odd}
@@ -189,12 +199,25 @@ _TABLES = {
 }
 
 
+_STORIES = b"".join(
+    b"1 %s moved to the office.\n2 Where is %s? \toffice\t1\n" % (name, name)
+    for name in (b"Mary", b"John", b"Al")
+)
+
+
 def _table_seeds() -> list[bytes]:
     classes = "".join(f"{'ab'[n % 2]}\tText {n} \u200bit\u0301.\n" for n in range(12)).encode()
     scores = b'0.5\tone\ttwo\n-1e-1\tthree\tfour "five"\n'
     lines = b'{"context": "a \\u00e9", "hypothesis": "b", "label": "e"}\n' * 2
     reviews = "".join(f"{n}\t{n / 9 - 1:.3f}\tText {n}.\n" for n in range(60)).encode()
+    sentences = b"".join(b"%d text %d .\n" % (n % 2, n) for n in range(9))
+    pairs = "".join(
+        json.dumps({"gold_label": label, "sentence1": f"a {n}", "sentence2": f"b {n}"}) + "\n"
+        for n, label in enumerate(("entailment", "-", "neutral") * 3)
+    ).encode()
+    stories = b"".join(b'"%d","A ""title""","Text %d"\n' % (n % 4 + 1, n) for n in range(9))
     contents = [classes, scores, lines, reviews, *_TABLES.values()]
+    contents += [sentences, pairs, stories, _STORIES]
     return [bytes([choice]) + content for choice, content in enumerate(contents)]
 
 

@@ -54,6 +54,7 @@ def test_a_reader_keeps_its_promise(reader: str, tmp_path: Path) -> None:
     [
         ("deb", "tests.fuzzing.data_prep_readers.read_deb"),
         ("archive", "tests.fuzzing.data_prep_readers.extract"),
+        ("folders", "tests.fuzzing.data_prep_readers.gather"),
         ("segments", "tests.fuzzing.data_prep_readers.segment_pairs"),
         ("help", "tests.fuzzing.data_prep_readers.read_page"),
         ("text", "tests.fuzzing.data_prep_readers.clean_line"),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from fairseq import options
 
-from data_prep.sentences.command import SENTENCE_CORPORA
+from data_prep.sentences.corpora import SENTENCE_CORPORA
 from recipes.sentences.evaluate import score_table
 from tests.data_prep.sentences.made import examples, write
 from tests.recipes.test_presets import words

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.sentences.glue import TASKS
+from data_prep.sentences.corpora.glue import TASKS
 from data_prep.sentences.raw import raw_rows
 from tests.data_prep.sentences.made import prepare, report, write
 from tests.support.shared_data import shared
@@ -159,7 +159,7 @@ def test_an_archive_that_lacks_a_file(
     assert "there is no dev.tsv and no test.tsv in it" in capsys.readouterr().err
     train = write_text(tmp_path / "train.tsv", table("rte", "train.tsv", 4))
     assert prepare(bert, tmp_path / "out", "--archive", train, corpus="glue-rte") == 1
-    assert "dev.tsv of the tables is missing" in capsys.readouterr().err
+    assert "dev.tsv of the files is missing" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

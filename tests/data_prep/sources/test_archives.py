@@ -5,6 +5,7 @@ import errno
 import gzip
 import io
 import lzma
+import re
 import shutil
 import tarfile
 import zipfile
@@ -15,7 +16,7 @@ import pytest
 import zstandard
 
 from data_prep.sources import unpacking
-from data_prep.sources.archives import extract
+from data_prep.sources.archives import extract, gather
 from data_prep.support.errors import DataPrepError
 
 TEXT = "".join(f"line {i}\n" for i in range(5000)).encode()
@@ -278,3 +279,41 @@ def test_a_file_that_is_there_twice(tmp_path: Path, out: Path) -> None:
     archive = packed(tmp_path, tar(("1/a.de", b"1"), ("2/a.de", b"2")))
     with pytest.raises(DataPrepError, match=r"archive: has two files called a\.de"):
         extract(archive, ["a.de"], out)
+
+
+FOLDERS = {"train/pos": "a", "train/neg": "b"}
+REVIEWS = (("x/train/pos/1.txt", b"good\nfilm"), ("x/train/neg/1.txt", b"bad"))
+
+
+@pytest.mark.parametrize("pack", [tar, lambda *files: gzip.compress(tar(*files)), zipped])
+def test_folders_are_gathered(pack: Callable[..., bytes], tmp_path: Path) -> None:
+    others = (("x/train/pos/deep/2.txt", b"\xff"), ("x/train/posh/3.txt", b"no"), ("x/pos/4", b""))
+    (tmp_path / "archive").write_bytes(
+        pack(*REVIEWS, *others, ("x/train/pos/0.txt", b"caf\xc3\xa9"))
+    )
+    (tmp_path / "out").mkdir()
+    gather(tmp_path / "archive", FOLDERS, "utf-8", tmp_path / "out")
+    found = {path.name: path.read_text().splitlines() for path in (tmp_path / "out").iterdir()}
+    assert found == {"a": ['"good\\nfilm"', '"caf\\u00e9"'], "b": ['"bad"']}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (tar(*REVIEWS[:1]), "has no texts in train/neg; is it the right archive?"),
+        (tar(*REVIEWS, REVIEWS[0]), "has two files called x/train/pos/1.txt"),
+        (tar(*REVIEWS, ("x/train/pos/2", header(tarfile.SYMTYPE, "1.txt"))), "is not a regular"),
+        (tar(*REVIEWS, ("x/train/pos/2", b"\xff")), "x/train/pos/2 in it is not UTF-8 (byte 0xff"),
+        (gzip.compress(tar(*REVIEWS))[:-12], "is cut short or damaged"),
+        (
+            gzip.compress(tar(("x/train/pos/1", bytes(70 << 20))), 9),
+            "unpacks to more than 67,108,864",
+        ),
+    ],
+)
+def test_folders_of_something_else(content: bytes, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "archive").write_bytes(content)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataPrepError, match=re.escape(expected)) as caught:
+        gather(tmp_path / "archive", FOLDERS, "utf-8", tmp_path / "out")
+    assert str(tmp_path / "archive") in str(caught.value)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from data_prep.sentences.glue import TASKS
+from data_prep.sentences.corpora.glue import TASKS
 from recipes.paper import submission
 from recipes.paper.submission import submit
 from recipes.support.errors import RecipeError

@@ -1,17 +1,14 @@
 """Adversarial NLI (Nie et al., ACL 2020), version 1.0: three rounds, from its archive."""
 
-import json
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.sentences.corpus import Example, SentenceCounts, SentenceEntry, Task
+from data_prep.sentences.tables import objects
 from data_prep.sources.download import Archive
 from data_prep.sources.release import add_archive_option, unpacked
-from data_prep.support.errors import DataPrepError
-from data_prep.support.lines import read_lines
-from data_prep.support.progress import progress
 
 _ARCHIVE = Archive(
     "anli_v1.0.zip",
@@ -20,6 +17,7 @@ _ARCHIVE = Archive(
     "sha256:e5c058f2bb4e6190b0651badca2c590e45db95248f8b28cde674615ee40820bf",
 )
 _ROUNDS = (1, 2, 3)
+_NAMES = ("label", "context", "hypothesis")
 _LABELS = {"e": "entailment", "n": "neutral", "c": "contradiction"}
 
 
@@ -56,26 +54,9 @@ class AnliCorpus:
         """See `SentenceCorpus`. Raises DataPrepError for a line that is no example."""
         for split, paths in self.files.items():
             for path in paths:
-                for example in json_lines(path, split):
+                for number, (label, *texts) in objects(path, _NAMES, "ANLI"):
                     counts.found[split] += 1
-                    yield example
-
-
-def json_lines(path: Path, split: str) -> Iterator[Example]:
-    """Yield premise and hypothesis of each line. Raises DataPrepError if one is no example."""
-    for number, line in enumerate(progress(read_lines(path), f"read {path.name}", "line"), 1):
-        try:
-            found = json.loads(line)
-            texts = (found["context"], found["hypothesis"])
-            label = found["label"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            texts, label = ("", ""), None
-        if label not in (*_LABELS, "") or not all(isinstance(text, str) for text in texts):
-            raise DataPrepError(
-                f"{path}: line {number} is no example of ANLI: an object with context, hypothesis"
-                f" and label ({', '.join(_LABELS)})"
-            )
-        yield Example(split, _LABELS.get(label, ""), texts, path, number)
+                    yield Example(split, _LABELS.get(label, label), tuple(texts), path, number)
 
 
 def _load(args: Namespace, out: Path) -> AnliCorpus:

@@ -5,21 +5,20 @@ were downloaded. Labels of test sets are not public, but for MRPC's.
 """
 
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from data_prep.sentences.corpus import Example, SentenceCounts, SentenceEntry, Task
+from data_prep.sentences.corpus import NO_GOLD, Example, SentenceCounts, SentenceEntry, Task
 from data_prep.sentences.tables import named_rows, rows, wrong_columns
 from data_prep.sources.download import Archive
-from data_prep.sources.release import add_archive_option, at_hand, unpacked
+from data_prep.sources.release import add_archive_option, at_hand, given_files, unpacked
 from data_prep.support.errors import DataPrepError
 
 _HOME = "https://dl.fbaipublicfiles.com/glue/data/"
 _SENTEVAL = "https://dl.fbaipublicfiles.com/senteval/senteval_data/"
 _SPLITS = {"train": "train.tsv", "valid": "dev.tsv", "test": "test.tsv"}
-NO_GOLD = "without a gold label"
 INCOMPLETE = "incomplete"
 _MRPC_PARTS = ("msr_paraphrase_train.txt", "msr_paraphrase_test.txt", "mrpc_dev_ids.tsv")
 
@@ -292,8 +291,8 @@ class GlueCorpus:
 
 
 def _load(args: Namespace, out: Path, *, glue: GlueTask) -> GlueCorpus:
-    tables = _given_tables(args.archive, glue)
-    if tables:
+    tests = [split for split in glue.files if split.startswith("test")]
+    if tables := given_files(args.archive, glue.files, tests):
         return GlueCorpus(glue, tables)
     if len(glue.archives) > 1:
         paths = at_hand(glue.archives, args.archive, out / "download")
@@ -302,26 +301,6 @@ def _load(args: Namespace, out: Path, *, glue: GlueTask) -> GlueCorpus:
         return GlueCorpus(glue, {"train": train, "test": test}, dev_ids)
     folder = unpacked({glue.archives[0]: list(glue.files.values())}, args.archive, out)
     return GlueCorpus(glue, {split: folder / name for split, name in glue.files.items()})
-
-
-def _given_tables(given: Sequence[Path], glue: GlueTask) -> dict[str, Path]:
-    """Return GLUE's own tables by split, if these are given, and not its archives."""
-    by_name = {path.name: path for path in given}
-    if not by_name.keys() & set(glue.files.values()):
-        return {}
-    for name, path in by_name.items():
-        if name not in glue.files.values():
-            raise DataPrepError(
-                f"--archive {path}: not one of the tables: {', '.join(glue.files.values())}"
-            )
-    missing = [
-        name
-        for split, name in glue.files.items()
-        if name not in by_name and not split.startswith("test")
-    ]
-    if missing:
-        raise DataPrepError(f"--archive: {' and '.join(missing)} of the tables is missing")
-    return {split: by_name[name] for split, name in glue.files.items() if name in by_name}
 
 
 ENTRIES = [
