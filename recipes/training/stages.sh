@@ -73,8 +73,8 @@ set_adversary() {
   read -r -d '' -a adversary < <(sed 's/#.*//' "$file"; printf '\0')
   [[ $preset != salt-paper ]] || adversary+=("$@")
   if [[ $method == *,* ]]; then
-    changes=${method#*,}
-    mapfile -t changes <<<"${changes//,--/$'\n'--}" # a comma in a value is its own
+    local after=${method#*,}
+    mapfile -t changes <<<"${after//,--/$'\n'--}" # a comma in a value is its own
     adversary+=("${changes[@]}")
   fi
 }
