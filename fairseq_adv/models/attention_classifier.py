@@ -12,8 +12,6 @@ Wallace decodes tanh(A h_a + B h_q) instead, with the other text's last state h_
 Tests: tests/models/test_attention_classifier.py.
 """
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +21,7 @@ from fairseq.data import Dictionary
 from fairseq.dataclass import FairseqDataclass
 from fairseq.models import FairseqEncoder, FairseqEncoderModel, register_model
 from fairseq.modules import FairseqDropout
+from omegaconf import II
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -110,10 +109,11 @@ class WordEncoder(FairseqEncoder):
         """
         embedded = self.dropout_module(self.embed_tokens(src_tokens))
         first = self.attended(src_tokens)
-        states, _ = _encoded(self.lstm, embedded, first)
+        states = _encoded(self.lstm, embedded, first)[0]
         query = None
         if self.second_lstm is not None:
-            _, query = _encoded(self.second_lstm, embedded, self._words(src_tokens) & ~first)
+            second = self._words(src_tokens) & ~first
+            query = _encoded(self.second_lstm, embedded, second)[1]
         weights = self.attention(states, query, first)
         return (weights[:, None] @ states).squeeze(1), weights
 
@@ -168,6 +168,7 @@ class AttentionClassifierConfig(FairseqDataclass):
         default=0.0,
         metadata={"help": "of embeddings, and of what the head gets; the paper has none"},
     )
+    max_positions: int = II("task.max_positions")  # which fairseq's task puts here
 
 
 @register_model("attention_classifier", dataclass=AttentionClassifierConfig)
@@ -180,7 +181,7 @@ class AttentionClassifier(FairseqEncoderModel):
         self.classification_heads = nn.ModuleDict()
 
     @classmethod
-    def build_model(cls, args: Any, task: Any) -> AttentionClassifier:
+    def build_model(cls, args: Any, task: Any) -> "AttentionClassifier":
         """Build a model for a task, whose --separator-token says that texts are pairs."""
         separator, begin = task.cfg.separator_token, task.cfg.init_token
         encoder = WordEncoder(
@@ -188,7 +189,7 @@ class AttentionClassifier(FairseqEncoderModel):
             embed_dim=args.encoder_embed_dim,
             hidden_size=args.encoder_hidden_size,
             dropout=args.dropout,
-            max_positions=task.max_positions(),
+            max_positions=args.max_positions,
             pairs=separator is not None,
             marks=tuple(mark for mark in (separator, begin) if mark is not None),
         )
@@ -206,10 +207,10 @@ class AttentionClassifier(FairseqEncoderModel):
 
         That is the weights, B x T over `src_tokens`, 0 where there is no word of the first text.
         """
-        x, weights = self.encoder(src_tokens, src_lengths)
+        sentences, weights = self.encoder(src_tokens, src_lengths)
         if classification_head_name is not None:
-            x = self.classification_heads[classification_head_name](x)
-        return x, {"attention": weights}
+            sentences = self.classification_heads[classification_head_name](sentences)
+        return sentences, {"attention": weights}
 
     def register_classification_head(
         self, name: str, num_classes: int | None = None, **_: Any
@@ -233,4 +234,3 @@ class AttentionClassifier(FairseqEncoderModel):
             for key, value in self.encoder.state_dict(prefix=f"{prefix}encoder.").items():
                 state_dict.setdefault(key, value)
         fit_heads(self.classification_heads, state_dict, prefix, None)
-

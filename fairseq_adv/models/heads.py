@@ -29,7 +29,7 @@ class Head(nn.Module):
 def put_head(heads: nn.ModuleDict, name: str, head: Head) -> None:
     """Add a head, or replace one; the log tells of one with another number of classes."""
     if name in heads:
-        old = heads[name].out_proj.out_features
+        old = len(heads[name].state_dict()["out_proj.bias"])
         if old != head.out_proj.out_features:
             logger.warning(f"head {name} of {old} classes is replaced")
     heads[name] = head

@@ -111,10 +111,11 @@ def words_batch(
 
 
 def attention_classifier(
-    *, outputs: int = 2, dropout: float = 0.0, pairs: bool = False, embed_dim: int = 8
+    *, outputs: int = 2, dropout: float = 0.0, pairs: bool = False
 ) -> BaseFairseqModel:
     """A BiLSTM of 2 * 3 units with attention, for texts or for pairs of them."""
-    args = Namespace(encoder_embed_dim=embed_dim, encoder_hidden_size=3, dropout=dropout)
+    args = Namespace(encoder_embed_dim=8, encoder_hidden_size=3, dropout=dropout)
+    args.max_positions = 64
     of = task(separator_token=2) if pairs else task()
     model = AttentionClassifier.build_model(args, of)
     model.register_classification_head(HEAD, num_classes=outputs)

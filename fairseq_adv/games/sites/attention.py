@@ -5,9 +5,10 @@ attention, which is `attention_classifier` here. Beside it: the decoder's attent
 in a Transformer (all layers and heads), an LSTM and a convolutional model; self-attention in a
 RoBERTa or BERT (all layers and heads).
 
-A place is a query, of which that classifier has one in a sentence; its components are its scores over layers, heads and keys, in this order. Norms,
-balls and starts are therefore those of any site: the norm of a sentence is over all its scores,
-that of a token over those of one query. Padded queries and masked keys are not there.
+A place is a query, of which that classifier has one in a sentence; its components are its scores
+over layers, heads and keys, in this order. Norms, balls and starts are therefore those of any site:
+the norm of a sentence is over all its scores, that of a token over those of one query. Padded
+queries and masked keys are not there.
 """
 
 from __future__ import annotations
