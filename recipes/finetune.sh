@@ -9,7 +9,8 @@
 #
 #   RECIPE     the corpus: glue-{cola,sst-2,mrpc,sts-b,qqp,mnli,qnli,rte}, anli, snli, sst, imdb,
 #              20news-baseball-hockey, agnews-world-business, babi-{1,2,3}, reviews (default), or sentences, your own
-#   ENCODER    one that has a public home (default: minilm), or a directory made by data_prep encoder
+#   ENCODER    one that has a public home (default: minilm), or a directory made by data_prep encoder; words: none, but
+#              the attention classifier of Kitada and Iyatomi (2021) on the corpus' own words
 #   METHOD     a preset of recipes/presets/sentences (default: salt); plain is fine-tuning without a game.
 #              Changes to one after commas: "salt,--ascent-steps=1". salt-paper plays with Appendix B.2's numbers
 #   SEED       (default: 1)
@@ -24,7 +25,7 @@
 #   ARCHIVE    copies of the corpus' archives, ENCODER_ARCHIVE of the encoder's, read instead of downloading
 #              them; quoted where there are spaces in their names: "'my files/a.zip' b.zip"
 #   PREPARE    options of `python -m data_prep RECIPE`, quoted alike: "--train my.tsv" (for sentences), "--scores",
-#              "--max-pieces 96". Give other DATA and OUT with them
+#              "--max-pieces 96", "--vectors none" (for words). Give other DATA and OUT with them
 #   DATA, OUT  default: data/RECIPE.ENCODER and results/RECIPE/ENCODER/METHOD/seed-SEED
 #   SCALE      tiny: an encoder's first layer, 200 examples cut to 32 pieces, one epoch. To try a recipe
 #   DRY_RUN    1: print the commands, run none, change nothing
@@ -39,6 +40,7 @@ set -euo pipefail
 lr_of() {
   case $1 in
     minilm*) echo 1e-4 ;;
+    words) echo 1e-3 ;; # Appendix B of Kitada and Iyatomi (2021)
     *large*) echo 1e-5 ;; # diverges with more
     *) echo 5e-5 ;;
   esac
@@ -47,10 +49,13 @@ epochs=6
 patience=2 # epochs without a better dev score
 batch=32
 warmup=6 # per cent of all updates
-optimisation=(
-  --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0 --lr-scheduler polynomial_decay
-  --dropout 0.1 --attention-dropout 0.1 --pooler-dropout 0.1
-)
+optimisation=(--optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0 --lr-scheduler polynomial_decay)
+regularisation_of() {
+  case $1 in
+    words) echo --weight-decay 1e-5 ;; # again
+    *) echo --dropout 0.1 --attention-dropout 0.1 --pooler-dropout 0.1 ;;
+  esac
+}
 # --------------------------------------------------------------------------------------------------
 
 # shellcheck source=recipes/training/stages.sh
@@ -88,10 +93,12 @@ main() {
     scale=-tiny
   fi
   is_named=
-  if [[ ! -e $encoder/encoder.json ]]; then
+  cut_for=$encoder
+  if [[ $encoder != words && ! -e $encoder/encoder.json ]]; then
     is_named=yes
     check ENCODER "$encoder" '[a-z0-9.-]+' "minilm, bert-base-uncased, ..., or a directory of data_prep encoder"
     encoder=data/encoders/$encoder$scale
+    cut_for=$encoder
   fi
   epochs=${EPOCHS:-$epochs}
   batch=${BATCH:-$batch}
@@ -101,6 +108,8 @@ main() {
   check SENTENCES "$most" '[1-9][0-9]*' "1, 2, 3, ..."
   check LR "$lr" '[0-9.]+(e-?[0-9]+)?' "a number, such as 5e-5"
   set_places "data/$corpus$scale.$name" "results/$corpus$scale/$name"
+  [[ $encoder != words ]] || encoder=$data/words
+  read -r -a regularisation < <(regularisation_of "$name")
   set_adversary recipes/presets/sentences
   do_stages
 }
@@ -114,7 +123,7 @@ stage_data() {
   fi
   words archives "${ARCHIVE:-}"
   words more "${PREPARE:-}"
-  prepare "$corpus" "$data" "$corpus" --encoder "$encoder" ${archives[@]+--archive "${archives[@]}"} \
+  prepare "$corpus" "$data" "$corpus" --encoder "$cut_for" ${archives[@]+--archive "${archives[@]}"} \
     ${selection[@]+"${selection[@]}"} ${more[@]+"${more[@]}"}
 }
 
@@ -138,7 +147,7 @@ stage_train() {
   train_shared "$total" \
     "$data/bin" --user-dir fairseq_adv --task adversarial_sentence_prediction \
     --num-classes "$(report num_classes)" ${kind[@]+"${kind[@]}"} \
-    "${model[@]}" "${adversary[@]}" "${optimisation[@]}" --lr "$lr" --seed "$seed" \
+    "${model[@]}" "${adversary[@]}" "${optimisation[@]}" "${regularisation[@]}" --lr "$lr" --seed "$seed" \
     --total-num-update "$total" --warmup-updates "$((total * warmup / 100))" \
     --max-epoch "$epochs" --patience "$patience" --num-workers 0 \
     --best-checkpoint-metric "$metric" --maximize-best-checkpoint-metric \

@@ -59,11 +59,7 @@ def options(config: Config) -> str:
 def save(
     config: Config, weights: dict[str, Tensor], symbols: Sequence[str], directory: Path
 ) -> None:
-    """Write model.pt.
-
-    :param symbols: fairseq's dictionary. The checkpoint tells its digest, where fairseq_adv looks
-        for it: data with another dictionary are refused.
-    """
+    """Write model.pt of a pretrained encoder; see `write`."""
     best, _ = architecture(config)
     sizes = {
         "encoder_layers": config.layers,
@@ -72,12 +68,29 @@ def save(
         "encoder_attention_heads": config.heads,
         "max_positions": config.max_positions,
     }
+    write(best, sizes, config.max_positions, weights, symbols, directory)
+
+
+def write(
+    arch: str,
+    sizes: dict[str, int],
+    max_positions: int,
+    weights: dict[str, Tensor],
+    symbols: Sequence[str],
+    directory: Path,
+) -> None:
+    """Write model.pt.
+
+    :param sizes: options of the model.
+    :param symbols: fairseq's dictionary. The checkpoint tells its digest, where fairseq_adv looks
+        for it: data with another dictionary are refused.
+    """
     digest = hashlib.sha256("\n".join(symbols).encode()).hexdigest()
     state: dict[str, Any] = {
         "args": None,
         "cfg": {
-            "model": {"_name": best, "arch": best, **sizes},
-            "task": {"_name": "sentence_prediction", "max_positions": config.max_positions},
+            "model": {"_name": arch, "arch": arch, **sizes},
+            "task": {"_name": "sentence_prediction", "max_positions": max_positions},
         },
         "model": weights,
         "optimizer_history": [

@@ -6,12 +6,15 @@ from pathlib import Path
 from data_prep.encoders.homes import HOMES
 from data_prep.encoders.making import Directory, PublicHome, Source, make_encoder
 from data_prep.encoders.prepared import PreparedEncoder
+from data_prep.encoders.vectors import GLOVE, NO_VECTORS, vectors_from
+from data_prep.encoders.words import WordSettings
 from data_prep.sources.release import add_archive_option
 from data_prep.support.arguments import positive
 from data_prep.support.errors import DataPrepError
 
 _HOME = Path("data", "encoders")
 _FILES = "files"
+_DIM = 50  # the paper's where it has no vectors
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +95,20 @@ def encoder_for(given: str) -> PreparedEncoder:
     if not path.exists():
         make_encoder(PublicHome(given, (), _downloads(path)), path)
     return PreparedEncoder.read(path)
+
+
+def word_settings(min_count: int | None, vectors: str | None, dim: int | None) -> WordSettings:
+    """Return how a corpus' words are made an encoder, with what is not given as it is by default.
+
+    Raises DataPrepError if vectors are not to be had, or their size is asked for, too.
+    """
+    name = vectors or GLOVE
+    if name != NO_VECTORS and dim is not None:
+        raise DataPrepError(
+            f"--vector-dim {dim}: for --vectors {NO_VECTORS}; others have their own"
+        )
+    found = vectors_from(name, _downloads(_HOME / GLOVE))
+    return WordSettings(min_count or 1, found, dim or _DIM)
 
 
 def _downloads(out: Path) -> Path:

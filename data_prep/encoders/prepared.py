@@ -14,7 +14,7 @@ FILES = ("model.pt", "dict.txt", "tokenizer.json", "options.txt")
 
 @dataclass(frozen=True)
 class PreparedEncoder:
-    """A directory of `python -m data_prep encoder`, with what its encoder.json says."""
+    """A directory with an encoder of data_prep, with what its encoder.json says."""
 
     path: Path
     facts: dict[str, Any]
@@ -31,7 +31,8 @@ class PreparedEncoder:
 
     def specials(self, texts: int) -> int:
         """How many special symbols stand around one text, or around and between two."""
-        return 2 if texts == 1 else 3 + bool(self.facts["separator"])
+        between = texts == 2 and self.facts["separator"]
+        return texts + self.facts.get("begin", True) + between
 
     @property
     def digests(self) -> dict[str, str]:

@@ -3,7 +3,10 @@
 import argparse
 from pathlib import Path
 
-from data_prep.encoders.command import encoder_for
+from data_prep.encoders.command import encoder_for, word_settings
+from data_prep.encoders.prepared import PreparedEncoder
+from data_prep.encoders.vectors import GLOVE, NO_VECTORS
+from data_prep.encoders.words import LONGEST, OWN_WORDS, WordSettings
 from data_prep.sentences.corpora import SENTENCE_CORPORA
 from data_prep.sentences.pipeline import SentencePipeline
 from data_prep.sentences.summary import summary
@@ -20,7 +23,8 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         required=True,
         metavar="DIR",
         help="directory of data_prep encoder, or the name of one that has a public home, which is"
-        " made first if it is missing: minilm, bert-base-uncased, ...",
+        f" made first if it is missing: minilm, bert-base-uncased, ...; or {OWN_WORDS}: the corpus'"
+        f" own, for attention_classifier, in DIR/{OWN_WORDS}",
     )
     parser.add_argument(
         "--out",
@@ -33,7 +37,26 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         type=positive,
         metavar="N",
         help="cut examples to N pieces, special symbols included, of a pair the longer text first"
-        f" (default: what the encoder takes, {_LONGEST} at most)",
+        f" (default: what the encoder takes, {_LONGEST} at most; of {OWN_WORDS}, {LONGEST:,})",
+    )
+    parser.add_argument(
+        "--min-count",
+        type=positive,
+        metavar="N",
+        help=f"of {OWN_WORDS}: take those that are N times in the texts to train on, the rest is"
+        " <unk> (default: 1)",
+    )
+    parser.add_argument(
+        "--vectors",
+        metavar="FILE",
+        help=f"of {OWN_WORDS}: what their embeddings begin with: {GLOVE}, which PyPI has, or a copy"
+        f" of its package; a text file of vectors; {NO_VECTORS}: random numbers (default: {GLOVE})",
+    )
+    parser.add_argument(
+        "--vector-dim",
+        type=positive,
+        metavar="N",
+        help=f"channels of random embeddings, with --vectors {NO_VECTORS} (default: 50)",
     )
     parser.add_argument(
         "--train-examples",
@@ -52,8 +75,19 @@ def place(args: argparse.Namespace) -> Path:
 
 def run(args: argparse.Namespace, out: Path) -> str:
     """Prepare the corpus; return what to say of it."""
-    encoder = encoder_for(args.encoder)
-    most = args.max_pieces or min(encoder.max_positions, _LONGEST)
+    encoder: PreparedEncoder | WordSettings
+    if args.encoder == OWN_WORDS:
+        encoder = word_settings(args.min_count, args.vectors, args.vector_dim)
+        usual = encoder.max_positions
+    else:
+        for option in ("min_count", "vectors", "vector_dim"):
+            if getattr(args, option) is not None:
+                raise DataPrepError(
+                    f"--{option.replace('_', '-')}: for --encoder {OWN_WORDS} alone"
+                )
+        encoder = encoder_for(args.encoder)
+        usual = min(encoder.max_positions, _LONGEST)
+    most = args.max_pieces or usual
     if most > encoder.max_positions:
         raise DataPrepError(
             f"--max-pieces {most}: {args.encoder} takes {encoder.max_positions} at most"

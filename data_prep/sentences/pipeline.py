@@ -1,4 +1,7 @@
-"""From a corpus of sentences and an encoder to fairseq's binary data: raw, bin, and a report."""
+"""From a corpus of sentences and an encoder to fairseq's binary data: raw, bin, and a report.
+
+Between them, if words are the pieces, a stage that makes the encoder from the raw texts.
+"""
 
 import os
 from collections.abc import Callable
@@ -7,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.encoders.prepared import PreparedEncoder
+from data_prep.encoders.words import OWN_WORDS, TOOLS, WordSettings, make_words
 from data_prep.sentences.binary import write_binary
 from data_prep.sentences.corpus import SentenceCorpus
-from data_prep.sentences.raw import write_raw
+from data_prep.sentences.raw import raw_rows, write_raw
 from data_prep.stages import Stage, run_stage_of, sha256_of, write_report
+from data_prep.support.progress import progress
 from data_prep.support.versions import installed
 
 _TOOLS = ("tokenizers", "fairseq", "ve-fairseq")
@@ -21,11 +26,14 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class SentencePipeline:
-    """The stages of one corpus in one output directory."""
+    """The stages of one corpus in one output directory.
+
+    :param encoder: what texts are cut for, or how the corpus' own words are made one.
+    """
 
     name: str
     corpus: SentenceCorpus
-    encoder: PreparedEncoder
+    encoder: PreparedEncoder | WordSettings
     max_pieces: int
     train_examples: int | None
     out: Path
@@ -44,26 +52,43 @@ class SentencePipeline:
             lambda directory: write_raw(corpus, self.train_examples, directory),
             self._origin,
         )
+        encoder = self._words(raw) if isinstance(self.encoder, WordSettings) else self.encoder
         binary = self._stage(
             "bin",
             {
                 "inputs": raw.files,
-                "encoder": {
-                    name: self.encoder.digests[name] for name in ("dict.txt", "tokenizer.json")
-                },
-                "separator": self.encoder.facts["separator"],
+                "encoder": {name: encoder.digests[name] for name in ("dict.txt", "tokenizer.json")},
+                "separator": encoder.facts["separator"],
                 "max_pieces": self.max_pieces,
             },
             lambda directory: write_binary(
-                raw.path, raw.facts, task, self.encoder, self.max_pieces, directory
+                raw.path, raw.facts, task, encoder, self.max_pieces, directory
             ),
         )
-        report = self._report(raw, binary, inputs, selection)
+        report = self._report(raw, encoder, binary, inputs, selection)
         write_report(self.out, report)
         return report
 
+    def _words(self, raw: Stage) -> PreparedEncoder:
+        """Make the encoder of words."""
+        assert isinstance(self.encoder, WordSettings)
+        settings, pairs = self.encoder, self.corpus.task.pairs
+
+        def build(directory: Path) -> dict[str, Any]:
+            rows = raw_rows(raw.path / "train.tsv")
+            texts = (text for _, both in progress(rows, OWN_WORDS, "example") for text in both)
+            return make_words(self.name, texts, pairs, settings, directory)
+
+        key = {"train": raw.files["train.tsv"], **settings.key(), "tools": installed(TOOLS)}
+        return PreparedEncoder.read(self._stage(OWN_WORDS, key, build).path)
+
     def _report(
-        self, raw: Stage, binary: Stage, inputs: dict[str, str], selection: dict[str, Any]
+        self,
+        raw: Stage,
+        encoder: PreparedEncoder,
+        binary: Stage,
+        inputs: dict[str, str],
+        selection: dict[str, Any],
     ) -> dict[str, Any]:
         task, classes = self.corpus.task, raw.facts["classes"]
         return {
@@ -81,9 +106,10 @@ class SentencePipeline:
             "labelled": raw.facts["labelled"],
             "selection": selection,
             "encoder": {
-                "name": self.encoder.name,
-                "of": self.encoder.facts["name"],
-                "files": self.encoder.digests,
+                "name": encoder.name,
+                "of": encoder.facts["name"],
+                "files": encoder.digests,
+                "vocabulary": encoder.facts.get("vocabulary"),
             },
             "inputs": {
                 name: {"file": path.name, "sha256": inputs[name]}
@@ -113,7 +139,7 @@ class SentencePipeline:
         task = asdict(self.corpus.task)
         key = {"corpus": self.name, "task": task, **key}
         key |= {"format": _FORMAT, "versions": installed(_TOOLS)}
-        return run_stage_of(self.out, ("raw", "bin"), name, key, build, origin)
+        return run_stage_of(self.out, ("raw", OWN_WORDS, "bin"), name, key, build, origin)
 
 
 def _majority(facts: dict[str, Any]) -> dict[str, float] | None:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from data_prep.encoders.words import told
+
 
 def summary(report: dict[str, Any], out: Path) -> str:
     """Return the report as a table for people: a line for each split."""
@@ -33,6 +35,8 @@ def summary(report: dict[str, Any], out: Path) -> str:
         what = f"{report['num_classes']} classes: {', '.join(report['classes'][:20])}"
     else:
         what = f"scores, divided by {report['scores_divided_by']:g}"
+    if vocabulary := report["encoder"]["vocabulary"]:
+        lines.append(told(vocabulary))
     lines.append(
         f"{what}; pieces of {report['encoder']['name']}, {binary['max_pieces']} at most;"
         f" fairseq-train reads {out / 'bin'}"

@@ -20,12 +20,13 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fairseq_adv.models.heads import Head, fit_heads, put_head
+
 logger = logging.getLogger(__name__)
 
 EPSILON = 1e-12
 """Of every layer norm; fairseq has torch's 1e-5."""
 _POOLER = "pooler.dense."
-_HEADS = "classification_heads."
 
 
 class SegmentedEncoder(TransformerEncoder):
@@ -88,19 +89,6 @@ class Pooler(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return one vector for each sentence, B x C, of features, B x T x C."""
         return torch.tanh(self.dense(features[:, 0]))
-
-
-class BertHead(nn.Module):
-    """From the pooled sentence to its classes, or scores."""
-
-    def __init__(self, dim: int, num_classes: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.out_proj = nn.Linear(dim, num_classes)
-
-    def forward(self, pooled: Tensor) -> Tensor:
-        """Return logits, B x K, of pooled sentences, B x C."""
-        return self.out_proj(self.dropout(pooled))
 
 
 @register_model("bert")
@@ -167,13 +155,9 @@ class BertModel(RobertaModel):
         if inner_dim not in (None, dim):
             raise ValueError(f"inner_dim {inner_dim}: BERT's pooler has {dim}")
         assert num_classes is not None
-        head = BertHead(dim, num_classes, self.args.pooler_dropout)
+        head = Head(dim, num_classes, self.args.pooler_dropout)
         head.apply(init_bert_params)
-        if name in self.classification_heads:
-            old = self.classification_heads[name].out_proj.out_features
-            if old != num_classes:
-                logger.warning(f"head {name} of {old} classes is replaced")
-        self.classification_heads[name] = head.to(self.pooler.dense.weight)
+        put_head(self.classification_heads, name, head.to(self.pooler.dense.weight))
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Any], name: str) -> None:
         """Fit a checkpoint's pooler and heads to those that are here, in place.
@@ -183,25 +167,13 @@ class BertModel(RobertaModel):
         """
         super(RobertaModel, self).upgrade_state_dict_named(state_dict, name)  # of its parts
         prefix = f"{name}." if name else ""
-        heads = prefix + _HEADS
-        for key in [key for key in state_dict if key.startswith(heads)]:
-            head = key.removeprefix(heads).rpartition(".out_proj.")[0]
-            size = state_dict.get(f"{heads}{head}.out_proj.weight")
-            wanted = head and getattr(self.args, "load_checkpoint_heads", False)
-            if wanted and size is not None and head not in self.classification_heads:
-                self.register_classification_head(head, size.size(0))
-            ours = self.classification_heads.state_dict().get(key.removeprefix(heads))
-            if ours is None or ours.shape != state_dict[key].shape:
-                logger.warning(f"the checkpoint's {key} does not fit this model: left out")
-                del state_dict[key]
+        makes = getattr(self.args, "load_checkpoint_heads", False)
+        make = self.register_classification_head if makes else None
+        fit_heads(self.classification_heads, state_dict, prefix, make)
         if f"{prefix}{_POOLER}weight" not in state_dict:
             logger.info("the checkpoint has no pooler: a fresh one is trained")
-        fresh = {_POOLER + key: value for key, value in self.pooler.dense.state_dict().items()}
-        fresh |= {
-            _HEADS + key: value for key, value in self.classification_heads.state_dict().items()
-        }
-        for key, value in fresh.items():
-            state_dict.setdefault(prefix + key, value)
+        for key, value in self.pooler.dense.state_dict().items():
+            state_dict.setdefault(prefix + _POOLER + key, value)
         for key in [key for key in state_dict if key.startswith(f"{prefix}encoder.lm_head.")]:
             del state_dict[key]
 

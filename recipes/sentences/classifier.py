@@ -194,7 +194,7 @@ def load_folder(folder: Path, cpu: bool) -> Loaded:
     import torch
     from fairseq import checkpoint_utils
 
-    import fairseq_adv.tasks  # noqa: F401  (registers BERT, mends the loading of checkpoints)
+    import fairseq_adv.tasks  # noqa: F401  (registers our models, mends the loading of checkpoints)
 
     with refusals_as_errors():
         (model,), _, task = checkpoint_utils.load_model_ensemble_and_task(

@@ -1,8 +1,8 @@
 """Turn a checkpoint into a folder that classifies anywhere: `python -m recipes.sentences.export`.
 
 It needs neither the data directory, nor the encoder's, nor that of the training; see
-`recipes.sentences.classifier`. A RoBERTa's is for stock fairseq, too; BERT is a model of
-fairseq_adv.
+`recipes.sentences.classifier`. A RoBERTa's is for stock fairseq, too; BERT and the attention
+classifier are models of fairseq_adv.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.encoders.prepared import PreparedEncoder
+from data_prep.encoders.words import OWN_WORDS
 from data_prep.support.versions import installed
 from recipes.models.checkpoint import check_labels, fields, load_state, trained
 from recipes.models.model import quiet
@@ -120,14 +121,16 @@ def _main() -> None:
         "--encoder",
         type=Path,
         metavar="DIR",
-        help="directory of the encoder that DATA was prepared for (default: data/encoders/NAME)",
+        help="directory of the encoder that DATA was prepared for (default: data/encoders/NAME; of"
+        f" words, DATA/{OWN_WORDS})",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="MODEL", help="the folder to write"
     )
     args = parser.parse_args()
     name = Labelled.of(args.data).report["encoder"]["name"]
-    export(args.data, args.checkpoint, args.encoder or Path("data", "encoders", name), args.out)
+    home = args.data if name == OWN_WORDS else Path("data", "encoders")
+    export(args.data, args.checkpoint, args.encoder or home / name, args.out)
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
     print(
         f"{args.out}: {size / 1e6:.1f} MB; python -m recipes.sentences.classify {args.out} < TEXT"

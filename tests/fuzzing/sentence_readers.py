@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
+
 from data_prep.encoders.hugging_face import Config, open_weights
 from data_prep.encoders.pieces import cutter
+from data_prep.encoders.vectors import VectorFile
 from data_prep.encoders.vocabulary import read_vocabulary
 from data_prep.encoders.weights import converted
 from data_prep.sentences.corpora import agnews, snli, sst
@@ -240,7 +243,32 @@ def _page_seeds() -> list[bytes]:
     ]
 
 
+def vector_file(content: bytes, scratch: Path) -> None:
+    """`VectorFile`: finite numbers for words that are wanted, as many for each."""
+    path = scratch / "vectors.txt"
+    path.write_bytes(content)
+    wanted = {"the", ".", "a", "2", ". ."}
+    try:
+        found = VectorFile(path).of(wanted)
+    except DataPrepError as error:
+        is_for_the_user(error, [str(path)])
+        expect(content not in _vector_seeds(), f"{error}: of vectors that are right")
+        return
+    expect(found.keys() <= wanted, f"{found.keys()}: not wanted")
+    expect(len({len(vector) for vector in found.values()}) <= 1, "vectors of several sizes")
+    expect(all(np.isfinite(v).all() for v in found.values()), "what is no number")
+    only(scratch, {"vectors.txt"})
+
+
+def _vector_seeds() -> list[bytes]:
+    return [
+        b"2 3\nthe 0.5 -1 2e-3\n. .1 2 3\n",
+        b"the 1 2\n. . 3 4\r\na 5 6 \nthe 9 9\n",
+    ]
+
+
 SENTENCES = {
+    "vectors": Reader(vector_file, _vector_seeds),
     "encoder": Reader(encoder_files, _encoder_seeds),
     "tables": Reader(sentence_tables, _table_seeds),
     "index": Reader(index_page, _page_seeds),

@@ -138,6 +138,10 @@ MODELS = {
     "two-classes": Kind(sentences.roberta, sentences.TWO),
     "three-classes": Kind(partial(sentences.bert, outputs=3), sentences.THREE),
     "numbers": Kind(partial(sentences.roberta, outputs=1), sentences.NUMBER),
+    "attended-texts": Kind(sentences.attention_classifier, sentences.TEXTS),
+    "attended-pairs": Kind(
+        partial(sentences.attention_classifier, outputs=3, pairs=True), sentences.PAIRS
+    ),
 }
 TRANSFORMER = MODELS["transformer"]
 every_model = pytest.mark.parametrize("model", MODELS)

@@ -78,12 +78,21 @@ def shifted_scores(model: Any, delta: Tensor | None) -> Iterator[None]:
     """Scores of the one sentence plus delta.
 
     In the softmax of the decoder's attention over the source; as a mask of torch's fused
-    self-attention.
+    self-attention; at what an additive attention projects to, whose sum is over the same words.
 
     :param delta: 1 x T x layers * heads * S.
     """
     if delta is None:
         yield
+        return
+    if additive := getattr(model.encoder, "attention", None):
+        hook = additive.score.register_forward_hook(
+            lambda module, inputs, output: output + delta[0, 0, :, None]
+        )
+        try:
+            yield
+        finally:
+            hook.remove()
         return
     decoder = getattr(model, "decoder", None)
     layers = (decoder or model.encoder.sentence_encoder).layers

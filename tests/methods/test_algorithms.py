@@ -56,7 +56,7 @@ def at_scores(row: Row, model: str) -> bool:
     [
         pytest.param(row, model, perturb, masks, id=f"{row.name}-{model}-{perturb}-{masks}")
         for row in ROWS
-        for model in ("transformer", "two-classes", "three-classes", "numbers")
+        for model in ("transformer", "two-classes", "three-classes", "numbers", "attended-pairs")
         for perturb in (
             (None,)
             if model != "transformer" or not takes(row, "perturb")

@@ -100,7 +100,7 @@ def test_targets_that_are_not_aligned_with_the_input_keep_their_columns() -> Non
 
 @every_method
 @pytest.mark.parametrize(
-    "model", ["transformer", "lstm", "convolutional", "two-classes", "numbers"]
+    "model", ["transformer", "lstm", "convolutional", "two-classes", "numbers", "attended-pairs"]
 )
 def test_games_on_parts_are_the_game_on_all(
     row: Row,

@@ -15,6 +15,7 @@ import pytest
 from fairseq import options
 
 from data_prep.sentences.corpora import SENTENCE_CORPORA
+from fairseq_adv.models.attention_classifier import AttentionClassifierConfig
 from recipes.sentences.evaluate import score_table
 from tests.data_prep.sentences.made import examples, write
 from tests.recipes.test_presets import words
@@ -194,6 +195,56 @@ def test_an_encoder_that_is_there_is_not_made(place: str, bert: Path, tmp_path: 
     assert f"--encoder {place}" in said
     _, said = shell.run("finetune.sh", root, "data", **variables, ENCODER="minilm")
     assert "data_prep encoder --out data/encoders/minilm minilm" in said
+
+
+def test_words_are_made_with_the_corpus_and_trained_as_in_their_paper(tmp_path: Path) -> None:
+    """Appendix B of Kitada and Iyatomi (2021): Adam at 1e-3, L2 of 1e-5, no dropout, 256 units."""
+    root = shell.link_root(tmp_path)
+    words = root / "data/glue-rte.words/words"
+    words.mkdir(parents=True)
+    options_of_words = "--arch attention_classifier --encoder-embed-dim 50 --separator-token 2"
+    (words / "options.txt").write_text(f"{options_of_words}\n")
+    variables = {"GPUS": "0", "PYTHON": sys.executable, "DRY_RUN": "1", "RECIPE": "glue-rte"}
+    variables |= {"ENCODER": "words", "METHOD": "adv", "PREPARE": "--vectors none"}
+    status, said = shell.run("finetune.sh", root, "data", "train", "export", **variables)
+    assert status == 0, said
+    data = "data/glue-rte.words"
+    assert f"data_prep glue-rte --out {data} --encoder words --vectors none" in said
+    assert "data_prep encoder" not in said and f"--encoder {data}/words " in said
+    given = trained_with(said)
+    given[given.index("--num-classes") + 1] = "2"  # of the report, which is not there
+    found = parsed(given)
+    assert (found.lr, found.weight_decay, found.encoder_embed_dim) == ([1e-3], 1e-5, 50)
+    assert not [word for word in given if "dropout" in word or "hidden" in word]
+    usual = AttentionClassifierConfig()
+    assert (usual.dropout, usual.encoder_hidden_size) == (0.0, 256)
+    assert found.finetune_from_model == f"{data}/words/model.pt"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pairs", [False, True])
+def test_from_a_table_to_a_classifier_of_its_words(pairs: bool, tmp_path: Path) -> None:
+    """All stages, attention perturbed; its folder says what the checkpoint says."""
+    shell.link_root(tmp_path)
+    table = write(tmp_path / "my.tsv", examples(150, pairs))
+    variables = {"RECIPE": "sentences", "ENCODER": "words", "EPOCHS": "6", "LR": "1e-2"}
+    variables |= {"METHOD": "salt,--perturb=attention", "GPUS": "0", "PYTHON": sys.executable}
+    variables |= {"PREPARE": f"--train {table} --hold-out 20 --vectors none"}
+    variables |= {"PYTHONPATH": str(ROOT)}
+    stages = ("data", "train", "score", "calibrate", "export")
+    status, said = shell.run("finetune.sh", tmp_path, *stages, **variables)
+    assert status == 0, said
+    out = tmp_path / "results/sentences/words/salt,--perturb=attention/seed-1"
+    scores = json.loads((out / "scores.json").read_text("utf-8"))
+    assert scores["splits"]["test"]["metrics"]["accuracy"]["value"] > 90
+    rows = [line.split("\t") for line in (out / "predictions.tsv").read_text("utf-8").splitlines()]
+    of_test = [row for row in rows if row[0] == "test"]
+    classify = [sys.executable, "-m", "recipes.sentences.classify", str(out / "model"), "--cpu"]
+    asked = "".join("\t".join(row[5:]) + "\n" for row in of_test)
+    said = subprocess.run(
+        classify, input=asked, capture_output=True, text=True, cwd=ROOT, check=True
+    ).stdout
+    assert said.splitlines() == ["\t".join(row[3:5]) for row in of_test]
 
 
 def test_without_data_there_is_no_training(tmp_path: Path, bert: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from fairseq.models import BaseFairseqModel
 from fairseq.models.roberta import RobertaModel
 from fairseq.models.roberta.model import base_architecture as roberta_base
 
+from fairseq_adv.models.attention_classifier import AttentionClassifier
 from fairseq_adv.models.bert import BertModel
 from fairseq_adv.models.bert import base_architecture as bert_base
 from fairseq_adv.tasks.adversarial_sentence_prediction import (
@@ -74,6 +76,52 @@ def batch(
     }
 
 
+def words_batch(
+    lengths: Sequence[tuple[int, int]] = ((5, 4), (3, 6), (2, 3)),
+    *,
+    outputs: int = 2,
+    pairs: bool = False,
+    seed: int = 3,
+) -> dict[str, Any]:
+    """A batch of `a </s>` or, with pairs, of `a </s> </s> b </s>`; lengths count the ends.
+
+    Sentences and labels depend on the seed and the sentence alone.
+    """
+    words = task().source_dictionary
+    end = torch.tensor([words.eos()])
+    sentences, targets = [], []
+    for i, both in enumerate(lengths):
+        generator = torch.Generator().manual_seed(seed + i)
+        parts = []
+        for length in both[: 1 + pairs]:
+            drawn = torch.randint(3, 4 + WORDS, (length - 1,), generator=generator)
+            parts += [end] * bool(parts) + [drawn, end]  # <unk> is a word
+        sentences.append(torch.cat(parts))
+        targets.append(torch.tensor([(seed + i) % outputs]))
+    return {
+        "net_input": {
+            "src_tokens": data_utils.collate_tokens(sentences, words.pad(), left_pad=False),
+            "src_lengths": torch.tensor([len(s) for s in sentences]),
+        },
+        "id": torch.arange(len(sentences)) + 100 * seed,
+        "target": torch.stack(targets),
+        "ntokens": sum(len(s) for s in sentences),
+        "nsentences": len(sentences),
+    }
+
+
+def attention_classifier(
+    *, outputs: int = 2, dropout: float = 0.0, pairs: bool = False
+) -> BaseFairseqModel:
+    """A BiLSTM of 2 * 3 units with attention, for texts or for pairs of them."""
+    args = Namespace(encoder_embed_dim=8, encoder_hidden_size=3, dropout=dropout)
+    args.max_positions = 64
+    of = task(separator_token=2) if pairs else task()
+    model = AttentionClassifier.build_model(args, of)
+    model.register_classification_head(HEAD, num_classes=outputs)
+    return initialised(model)
+
+
 def roberta(**options: Any) -> BaseFairseqModel:
     """A RoBERTa of one layer, smooth (tanh) unless told otherwise; see `_model`."""
     return _model(RobertaModel, roberta_base, **options)
@@ -118,3 +166,5 @@ def family(outputs: int, numbers: bool = False) -> Family:
 
 
 TWO, THREE, NUMBER = family(2), family(3), family(1, numbers=True)
+TEXTS = replace(TWO, batch=words_batch)
+PAIRS = replace(THREE, batch=partial(words_batch, outputs=3, pairs=True))

@@ -1,12 +1,14 @@
 """Attention scores: what a softmax makes weights of, before masks and after any scaling.
 
 The place of attack of Kitada and Iyatomi (2021), there in a classifier with one layer of additive
-attention. Here: the decoder's attention over the source in a Transformer (all layers and heads), an
-LSTM and a convolutional model; self-attention in a RoBERTa or BERT (all layers and heads).
+attention, which is `attention_classifier` here. Beside it: the decoder's attention over the source
+in a Transformer (all layers and heads), an LSTM and a convolutional model; self-attention in a
+RoBERTa or BERT (all layers and heads).
 
-A place is a query; its components are its scores over layers, heads and keys, in this order. Norms,
-balls and starts are therefore those of any site: the norm of a sentence is over all its scores,
-that of a token over those of one query. Padded queries and masked keys are not there.
+A place is a query, of which that classifier has one in a sentence; its components are its scores
+over layers, heads and keys, in this order. Norms, balls and starts are therefore those of any site:
+the norm of a sentence is over all its scores, that of a token over those of one query. Padded
+queries and masked keys are not there.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 from fairseq_adv.core.sites import ATTENTION, Edit, Keep
 from fairseq_adv.games.sites.embeddings import Embeddings, SourceEmbeddings, TargetEmbeddings
 from fairseq_adv.games.sites.site import FairseqSite, UnsupportedModel, edited, register_site
+from fairseq_adv.models.attention_classifier import AdditiveAttention
 from fairseq_adv.replaced import replaced
 
 Change = Callable[[int, Tensor, int], Tensor]
@@ -38,7 +41,7 @@ class Layers(ABC):
     """
 
     queries: type[Embeddings] = TargetEmbeddings
-    """Whose words ask; the keys are the source's."""
+    """Whose words ask, where it is words."""
     heads = 1
 
     def __init__(self, modules: Sequence[Any]) -> None:
@@ -47,6 +50,11 @@ class Layers(ABC):
     def opened(self) -> AbstractContextManager[None]:
         """A block for one pass whose scores are computed where they can be changed."""
         return nullcontext()
+
+    def asked(self, model: nn.Module, sample: dict[str, Any]) -> Tensor:
+        """Where there are scores, B x T x S: true where a word asks a word of the source."""
+        queries, keys = (side(model, sample).mask for side in (self.queries, SourceEmbeddings))
+        return queries & keys.mT
 
     @abstractmethod
     def changed(self, change: Change) -> AbstractContextManager[None]:
@@ -129,6 +137,26 @@ class Convolutional(Layers):
             yield
 
 
+class Additive(Layers):
+    """A classifier's, which asks once in a sentence."""
+
+    def asked(self, model: Any, sample: dict[str, Any]) -> Tensor:
+        """See `Layers`: B x 1 x S, true at words that the model attends to."""
+        return model.encoder.attended(sample["net_input"]["src_tokens"])[:, None]
+
+    @contextmanager
+    def changed(self, change: Change) -> Iterator[None]:
+        """See `Layers`."""
+        (module,) = self.modules
+        of = module.scores
+
+        def scores(*inputs: Tensor | None) -> Tensor:
+            return change(0, of(*inputs)[:, None, None], 0)[:, 0, 0]
+
+        with replaced(module, "scores", scores):
+            yield
+
+
 class _With:
     """torch.nn.functional, with another softmax."""
 
@@ -151,6 +179,9 @@ def layers_of(model: Any) -> Layers:
     found = [module for module in modules if isinstance(module, MultiheadAttention)]
     if found and len({module.num_heads for module in found}) == 1:
         return kind(found)
+    attention = getattr(getattr(model, "encoder", None), "attention", None)
+    if isinstance(attention, AdditiveAttention):
+        return Additive([attention])
     attention = getattr(decoder, "attention", None)
     if isinstance(attention, lstm.AttentionLayer):
         return Recurrent([attention])
@@ -160,8 +191,8 @@ def layers_of(model: Any) -> Layers:
             return Convolutional(found)
     raise UnsupportedModel(
         f"{type(model).__name__} has no attention whose scores can be perturbed: that of a "
-        "Transformer's, an LSTM's or a convolutional decoder over the source, or self-attention "
-        "of RoBERTa or BERT"
+        "Transformer's, an LSTM's or a convolutional decoder over the source, self-attention of "
+        "RoBERTa or BERT, or that of attention_classifier"
     )
 
 
@@ -184,15 +215,11 @@ class AttentionScores(FairseqSite):
     def _layers(self) -> Layers:
         return layers_of(self.model)
 
-    def _words(self, side: type[Embeddings]) -> Tensor:
-        return side(self.model, self.sample).mask.squeeze(-1)
-
     @cached_property
     def mask(self) -> Tensor:
-        """See `Site`: B x T x C, true where a word asks a word."""
-        queries, keys = self._words(self._layers.queries), self._words(SourceEmbeddings)
+        """See `Site`: B x T x C, true where there are scores."""
         of_each = len(self._layers.modules) * self._layers.heads
-        return queries[:, :, None] & keys.repeat(1, of_each)[:, None]
+        return self._layers.asked(self.model, self.sample).repeat(1, 1, of_each)
 
     @cached_property
     def zero(self) -> Tensor:
