@@ -11,6 +11,7 @@ from torch import Tensor
 from fairseq_adv.core.backward import Accumulate
 from fairseq_adv.core.comparison.evaluation import Term
 from fairseq_adv.core.game import Game
+from fairseq_adv.core.players.directions import FREE, Directions
 from fairseq_adv.core.players.follower import Follower
 from fairseq_adv.core.sites import Delta
 
@@ -92,6 +93,11 @@ class Method(ABC):
     def attacked(self) -> tuple[str, ...]:
         """The names of the sites at which passes are edited."""
         return () if self.follower is None else self.follower.sites
+
+    @property
+    def directions(self) -> Directions:
+        """In which perturbations are."""
+        return FREE if self.follower is None else self.follower.directions
 
     @property
     def edits_passes(self) -> bool:

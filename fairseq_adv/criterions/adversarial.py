@@ -113,7 +113,7 @@ class AdversarialCriterion(FairseqCriterion, ABC):
     def check_model(self, model: BaseFairseqModel) -> None:
         """Stop the run, with one line, if the game cannot be played on this model."""
         try:
-            self.task.game.check(model, self.method.attacked)
+            self.task.game.check(model, self.method.attacked, self.method.directions)
         except UnsupportedModel as error:
             raise SystemExit(f"fairseq_adv: {error}") from None
         refuse_model(model, self.cfg._name, self.method.ascends_apart)
@@ -186,7 +186,12 @@ class AdversarialCriterion(FairseqCriterion, ABC):
 
         def game_on(batch: dict[str, Any]) -> FairseqGame:
             made: FairseqGame = self.task.game(
-                model, batch, self.plain, autocast=autocast, attacked=self.method.attacked
+                model,
+                batch,
+                self.plain,
+                autocast=autocast,
+                attacked=self.method.attacked,
+                directions=self.method.directions,
             )
             return made
 

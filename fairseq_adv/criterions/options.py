@@ -102,6 +102,8 @@ BALL: dict[str, Any] = {
     "attention_epsilon": None,
     "norm": "l2",
     "norm_scope": "sentence",
+    "directions": "free",
+    "direction_words": 15,
 }
 STEP: dict[str, Any] = {
     "ascent_step_size": 0.3,

@@ -7,6 +7,7 @@ from typing import Any
 from fairseq.criterions import register_criterion
 
 from fairseq_adv.core.methods.r3f import R3F
+from fairseq_adv.core.players.directions import FREE
 from fairseq_adv.core.players.start import Noise
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.options import COMPARED, build, follower, options
@@ -39,6 +40,7 @@ class R3FCriterion(AdversarialCriterion):
             attention_epsilon=None,
             norm="l2",
             norm_scope="sentence",
+            directions=FREE,
             ascent_steps=0,
             ascent_step_size=0.0,
             attention_step_size=None,

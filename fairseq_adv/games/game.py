@@ -16,11 +16,12 @@ from fairseq_adv.core.comparison.comparison import Comparison, Kind
 from fairseq_adv.core.comparison.evaluation import Term
 from fairseq_adv.core.comparison.predictions import Predictions
 from fairseq_adv.core.method import Peak
+from fairseq_adv.core.players.directions import FREE, Directions
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.sites import Add, Edits, Replace
 from fairseq_adv.games.mixed_precision import mixed_precision
 from fairseq_adv.games.parts import number_of_parts, parts_of
-from fairseq_adv.games.sites import SITES, FairseqSite
+from fairseq_adv.games.sites import SITES, FairseqSite, in_directions
 
 
 class FairseqGame(ABC):
@@ -33,6 +34,7 @@ class FairseqGame(ABC):
     :param plain: the criterion whose loss the task loss is.
     :param autocast: run the model in mixed precision, as for --amp. Perturbations, projection,
         losses and divergences are in float32 in any case.
+    :param directions: in which perturbations are.
     :param attacked: the names of the sites at which passes are edited: all passes are computed in
         the way that can be, so that they differ by their edits and dropout masks alone.
     """
@@ -48,29 +50,42 @@ class FairseqGame(ABC):
         *,
         autocast: bool = False,
         attacked: Collection[str] = (),
+        directions: Directions = FREE,
     ) -> None:
         self.model = model
         self.sample = sample
         self.plain = plain
         self.autocast = autocast
         self.attacked = attacked
+        self.directions = directions
 
     @classmethod
-    def check(cls, model: BaseFairseqModel, sites: Collection[str]) -> None:
+    def check(
+        cls, model: BaseFairseqModel, sites: Collection[str], directions: Directions = FREE
+    ) -> None:
         """Raise UnsupportedModel for a model that has not these sites, or that cannot be played."""
         for name in sites:
-            SITES[name].check(model)
+            in_directions(SITES[name], directions).check(model)
 
     def of(self, model: BaseFairseqModel) -> Self:
         """The game on the same batch with another model."""
         return type(self)(
-            model, self.sample, self.plain, autocast=self.autocast, attacked=self.attacked
+            model,
+            self.sample,
+            self.plain,
+            autocast=self.autocast,
+            attacked=self.attacked,
+            directions=self.directions,
         )
 
     @cached_property
     def sites(self) -> Mapping[str, FairseqSite]:
         """See `Game`."""
-        return {name: site(self.model, self.sample) for name, site in SITES.items()}
+        kinds = {
+            name: in_directions(site, self.directions) if name in self.attacked else site
+            for name, site in SITES.items()
+        }
+        return {name: kind(self.model, self.sample) for name, kind in kinds.items()}
 
     def clean(self, edits: Edits) -> Predictions:
         """See `Game.clean`."""
@@ -79,6 +94,9 @@ class FairseqGame(ABC):
     def perturbed(self, edits: Edits, masks: RandomState) -> Predictions:
         """See `Game.perturbed`."""
         moved = any(isinstance(edit, Add | Replace) for edit in edits.values())
+        if not all(self.sites[name].is_known for name in edits):  # a game without a clean pass
+            with masks.replay(), torch.no_grad():
+                self._pass({})
         with masks.replay():
             return self._pass(edits, moved=moved)
 

@@ -19,6 +19,7 @@ from fairseq_adv.core.comparison.comparison import Comparison, Kind
 from fairseq_adv.core.comparison.evaluation import Term
 from fairseq_adv.core.comparison.predictions import Logits, Predictions
 from fairseq_adv.core.comparison.task_loss import ClassLoss
+from fairseq_adv.core.players.directions import FREE, Directions
 from fairseq_adv.games.game import FairseqGame
 from fairseq_adv.games.parts import used_columns
 from fairseq_adv.games.sites import UnsupportedModel
@@ -34,9 +35,11 @@ class SentenceGame(FairseqGame):
     words = ("source",)
 
     @classmethod
-    def check(cls, model: BaseFairseqModel, sites: Collection[str]) -> None:
+    def check(
+        cls, model: BaseFairseqModel, sites: Collection[str], directions: Directions = FREE
+    ) -> None:
         """See `FairseqGame`. Raises UnsupportedModel for what a task loss would leave out, too."""
-        super().check(model, sites)
+        super().check(model, sites, directions)
         if not hasattr(model, "classification_heads"):
             raise UnsupportedModel(f"{type(model).__name__} has no head for sentences")
         for option in ("mha_reg_scale_factor", "ffn_reg_scale_factor"):

@@ -13,6 +13,7 @@ from fairseq_adv.core.comparison.comparison import Kind
 from fairseq_adv.core.comparison.predictions import Logits, Predictions, Projected
 from fairseq_adv.core.comparison.softmax import Softmax
 from fairseq_adv.core.comparison.task_loss import TaskLoss
+from fairseq_adv.core.players.directions import FREE, Directions
 from fairseq_adv.games.encoder_gradient import with_true_gradients
 from fairseq_adv.games.game import FairseqGame
 from fairseq_adv.games.hidden_states import hidden_states
@@ -26,9 +27,11 @@ class TranslationGame(FairseqGame):
     words = ("source", "target")
 
     @classmethod
-    def check(cls, model: BaseFairseqModel, sites: Collection[str]) -> None:
+    def check(
+        cls, model: BaseFairseqModel, sites: Collection[str], directions: Directions = FREE
+    ) -> None:
         """See `FairseqGame`. Raises UnsupportedModel for one without one softmax, too."""
-        super().check(model, sites)
+        super().check(model, sites, directions)
         if getattr(getattr(model, "decoder", None), "adaptive_softmax", None) is not None:
             raise UnsupportedModel("--adaptive-softmax-cutoff: its output is not one softmax")
 

@@ -291,6 +291,7 @@ class Match:
             self.criterion.plain,
             autocast=autocast,
             attacked=self.criterion.method.attacked,
+            directions=self.criterion.method.directions,
         )
         return made
 

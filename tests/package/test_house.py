@@ -96,7 +96,7 @@ def test_nobody_knows_a_site_by_name_but_those_who_translate() -> None:
             assert set(known) <= {f"fairseq_adv.games.sites.{n}" for n in NAMES}, path
 
 
-NAMES = ("SITES", "FairseqSite", "UnsupportedModel")
+NAMES = ("SITES", "FairseqSite", "UnsupportedModel", "in_directions")
 
 
 def test_data_prep_knows_no_training() -> None:

@@ -56,6 +56,9 @@ class FreeAT(TrainsOnAscent):
             raise InvalidSetting("replays", self.replays, "1, 2, 3, ...")
         if self.follower.rule.ascent_rule == "adam":
             raise InvalidSetting("ascent_rule", "adam", "sgd, normalized, sign")
+        if self.directions.directions == "neighbours":  # which are others in the next replay
+            allowed = "free; differences, raw-differences for attention"
+            raise InvalidSetting("directions", "neighbours", allowed)
 
     def step(
         self,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from fairseq_adv.core.game import Game
 from fairseq_adv.core.players.ball import Ball, radius
+from fairseq_adv.core.players.directions import FREE, Directions
 from fairseq_adv.core.players.rule import Moments, Rule, State
 from fairseq_adv.core.players.start import Sphere, Start, Uniform
 from fairseq_adv.core.settings import at_least, means
@@ -60,9 +61,11 @@ class Follower:
     rule: Rule
     ascent_steps: int = field(metadata=means("ascent steps K of the follower; 0: noise, its start"))
     attention: AttentionLengths = _AS_EMBEDDINGS
+    directions: Directions = FREE
 
     def __post_init__(self) -> None:
         at_least("ascent_steps", self.ascent_steps, 0)
+        self.directions.check(self.sites)
         if isinstance(self.start, Uniform | Sphere):
             for site in self.sites:
                 named = site == ATTENTION and self.attention.attention_epsilon is not None

@@ -8,4 +8,6 @@ from fairseq_adv.games.sites.site import SITES, FairseqSite, UnsupportedModel, r
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
     importlib.import_module(_module.name)
 
-__all__ = ["SITES", "FairseqSite", "UnsupportedModel", "register_site"]
+from fairseq_adv.games.sites.directions import in_directions  # of sites that are registered
+
+__all__ = ["SITES", "FairseqSite", "UnsupportedModel", "in_directions", "register_site"]

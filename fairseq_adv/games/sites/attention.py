@@ -233,13 +233,16 @@ class AttentionScores(FairseqSite):
 
     def apply(self, edit: Edit) -> AbstractContextManager[None]:
         """See `FairseqSite`."""
-        layers = self._layers
         values = edit.where if isinstance(edit, Keep) else edit.values
-        values = values.expand(self.zero.shape)
-        by_layer = values.unflatten(-1, (len(layers.modules), layers.heads, -1))
+        by_layer = self.by_layer(values.expand(self.zero.shape))
 
         def change(layer: int, scores: Tensor, first: int) -> Tensor:
             of = by_layer[:, first : first + scores.size(2), layer].transpose(1, 2)
             return edited(scores, type(edit)(of))
 
-        return layers.changed(change)
+        return self._layers.changed(change)
+
+    def by_layer(self, values: Tensor) -> Tensor:
+        """What belongs to scores, B x T x C, by layer, head and key: B x T x L x H x S, a view."""
+        layers = self._layers
+        return values.unflatten(-1, (len(layers.modules), layers.heads, -1))

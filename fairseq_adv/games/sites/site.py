@@ -49,6 +49,11 @@ class FairseqSite(ABC):
         """See `Site`: nothing, unless a site says what."""
         return torch.zeros_like(self.mask)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether an edit can be applied; else a pass has to be looked at first."""
+        return True
+
     def open(self) -> AbstractContextManager[None]:
         """A block for one pass of the model, which is computed so that it can be edited here."""
         return nullcontext()
