@@ -146,9 +146,7 @@ ONE_WORD = {
 
 @every_method
 @pytest.mark.parametrize("lengths", ONE_WORD.values(), ids=ONE_WORD)
-@pytest.mark.parametrize(
-    "model", ["transformer", "lstm", "three-classes", "numbers", "attended-pairs"]
-)
+@pytest.mark.parametrize("model", ["transformer", "lstm", "three-classes", "numbers"])
 def test_sentences_of_one_token_have_the_right_gradient(
     row: Row, lengths: Any, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
