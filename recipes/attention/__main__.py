@@ -117,12 +117,15 @@ def measure(
 def definition_of(unit: str, held: str, aligned: bool) -> list[str]:
     """Return sentences that say what is measured."""
     if unit == SENTENCE:
-        said, asks = "the class that is predicted", "the first token's, or of the only query"
+        said, asks = (
+            "the class that is predicted",
+            "the first token, or of the only query there is,",
+        )
     else:
-        said, asks = "each word of the reference, given those before it", "the target word's"
+        said, asks = "each word of the reference, given those before it", "the target word"
     gradient = "does not flow" if held == CONSTANT else "flows"
     lines = [
-        f"Attention: the weights of the words of the source, {asks}, mean over layers and heads.",
+        f"Attention: the weights of {asks} on the words of the source, mean over layers and heads.",
         f"Importance of a word: |sum over channels of gradient times embedding|, of the probability"
         f" of {said}; per sentence its sum is 1. The gradient {gradient} through the attention"
         f" weights (--attention-held {held}).",

@@ -12,6 +12,11 @@ from recipes.support.files import written_whole
 
 SIDES = ("attention", "importance")
 
+_SHADES = (
+    "The shade is the share of the most that a word of the sentence has (of the row, in a table);"
+    " the pointer on a word shows its value. Sentences are chosen by their correlation in the first"
+    " model, at equal steps from the lowest to the highest."
+)
 _STYLE = """
 :root { color-scheme: light dark; --attention: #0072b2; --importance: #d55e00;
   --back: #fff; --text: #1b1b1b; --soft: #666; --line: #ddd; }
@@ -31,9 +36,9 @@ section { border-top: 1px solid var(--line); padding: .8rem 0; }
 .attention { --colour: var(--attention); } .importance { --colour: var(--importance); }
 .w { background: color-mix(in srgb, var(--colour) calc(var(--v) * .7%), transparent); }
 table { border-collapse: collapse; font-size: .8rem; margin-top: .3rem; }
-thead th { height: 5.5rem; vertical-align: bottom; padding: 0; }
+thead th { vertical-align: bottom; padding: .3em 0; }
 thead th span { display: inline-block; writing-mode: vertical-rl; transform: rotate(180deg);
-  max-height: 9rem; white-space: nowrap; }
+  white-space: nowrap; }
 th { font-weight: normal; } tbody th { text-align: right; padding: 0 .5em; white-space: nowrap; }
 td.w { width: 1.5em; min-width: 1.5em; height: 1.5em; border: 1px solid var(--line);
   border-radius: 0; padding: 0; }
@@ -58,7 +63,7 @@ def write_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
         f"<h1>{escape(title)}</h1>",
-        *(f'<p class="soft">{escape(line)}</p>' for line in definition),
+        *(f'<p class="soft">{escape(line)}</p>' for line in (*definition, _SHADES)),
         _legend(),
     ]
     for label, sentences in models.items():
@@ -97,10 +102,9 @@ def shades(values: np.ndarray) -> np.ndarray:
 
 
 def _legend() -> str:
-    steps = "".join(f'<span class="w" style="--v:{v}">&emsp;</span>' for v in (0, 25, 50, 75, 100))
+    steps = "".join(f'<span class="w" style="--v:{v}">&emsp;</span>' for v in (20, 40, 60, 80, 100))
     legends = "".join(
-        f'<span class="legend {side}">{side}: none {steps} most of the sentence</span>'
-        for side in SIDES
+        f'<span class="legend {side}">{side}: little {steps} most</span>' for side in SIDES
     )
     return f'<p class="soft">{legends}</p>'
 
