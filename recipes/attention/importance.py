@@ -119,23 +119,17 @@ def explain_translations(loaded: Loaded, sample: dict[str, Any], held: bool) -> 
     dictionary = loaded.task.target_dictionary
     is_word = reference.ne(dictionary.pad()) & reference.ne(dictionary.eos())
     said, pooling = _pooled(dictionary, reference, is_word)  # B x T x R
-    importance = [
-        made.importance((made.predicted * pooling[:, :, word]).sum())
-        for word in range(pooling.size(2))
-    ]
     # The mean over the subwords of a word, each of which asks on its own.
     means = pooling / pooling.sum(1, keepdim=True).clamp(min=1)
-    attention = means.mT @ made.attention
+    attention = means.mT @ made.attention  # B x R x W
+    importance = attention.clone()
+    for word in range(pooling.size(2)):
+        importance[:, word] = made.importance((made.predicted * pooling[:, :, word]).sum())
     for row, number in enumerate(sample["id"].tolist()):
         words, outputs = made.words[row], said[row]
+        used = (row, slice(len(outputs)), slice(len(words)))
         yield Explained(
-            number,
-            words,
-            outputs,
-            attention[row, : len(outputs), : len(words)].cpu().numpy(),
-            np.array([of[row, : len(words)].tolist() for of in importance[: len(outputs)]]).reshape(
-                len(outputs), len(words)
-            ),
+            number, words, outputs, attention[used].cpu().numpy(), importance[used].cpu().numpy()
         )
 
 
