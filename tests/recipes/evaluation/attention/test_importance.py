@@ -54,18 +54,18 @@ def loaded(model: Any, task: Any) -> Loaded:
 
 
 def words_by_hand(tokens: list[int]) -> list[list[int]]:
-    """Places of the tokens of each word, by a loop; a word that "goes on" ends before a mark."""
+    """Places of the tokens of each word, by a loop; <unk> is a word, or the end of one."""
     words: list[list[int]] = []
     goes_on = False
     for place, token in enumerate(tokens):
-        if token < 4:  # <s>, <pad>, </s>, <unk>
+        if token < 3:  # <s>, <pad>, </s>
             goes_on = False
             continue
         if goes_on:
             words[-1].append(place)
         else:
             words.append([place])
-        goes_on = (token - 4) % 2 == 1
+        goes_on = token > 3 and (token - 4) % 2 == 1
     return words
 
 
