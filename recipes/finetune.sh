@@ -4,7 +4,7 @@
 #
 #   RECIPE=glue-rte recipes/finetune.sh [STAGE...] [-- OPTIONS]
 #
-#   STAGE      data, train, score (default: these three), calibrate or export
+#   STAGE      data, train, score (default: these three), calibrate, attention or export
 #   OPTIONS    of fairseq-train; they override the recipe's
 #
 #   RECIPE     the corpus: glue-{cola,sst-2,mrpc,sts-b,qqp,mnli,qnli,rte}, anli, snli, sst, imdb,
@@ -74,7 +74,7 @@ report() {
 }
 
 main() {
-  read_stages 'data, train, score, calibrate, export' 'data train score' "$@"
+  read_stages 'data, train, score, calibrate, attention, export' 'data train score' "$@"
   corpus=${RECIPE:-reviews}
   encoder=${ENCODER:-minilm}
   encoder=${encoder%/}
@@ -168,6 +168,12 @@ stage_score() {
 stage_calibrate() {
   compared
   once calibrate calibration.png "confidence against accuracy, by sentence" -m recipes.evaluation.calibration \
+    "$data" --checkpoint "${made_of[@]}" --label "${labels[@]}"
+}
+
+stage_attention() {
+  compared
+  once attention attention.html "attention beside the importance of words" -m recipes.attention \
     "$data" --checkpoint "${made_of[@]}" --label "${labels[@]}"
 }
 

@@ -3,7 +3,7 @@
 #
 #   recipes/RECIPE.sh [STAGE...] [-- OPTIONS]
 #
-#   STAGE      data, train, score (default: these three), calibrate, robustness or export
+#   STAGE      data, train, score (default: these three), calibrate, robustness, attention or export
 #   OPTIONS    of fairseq-train; they override the recipe's
 #
 #   METHOD     a preset of recipes/presets (default: salt); transformer is plain training. Changes
@@ -19,7 +19,7 @@
 #   AVERAGE    last-N or best-N: score the mean of so many checkpoints (default: the best one by dev
 #              BLEU alone). 10 are kept, of $every updates each
 #   BASELINE   a method trained on the same data with the same seed: is this one better by more than
-#              chance? In the pictures of calibrate and robustness it stands beside this one
+#              chance? In the pictures of calibrate, robustness and attention it stands beside this one
 #   SPLIT_COMPOUNDS  1: also a tokenised BLEU with hyphenated words split, which is higher
 #   ARCHIVE    copies of the corpus' archives, read instead of downloading them; quoted where there
 #              are spaces in their names: "'my files/a.tgz' b.tgz"
@@ -51,7 +51,7 @@ tiny() {
 }
 
 main() {
-  read_stages 'data, train, score, calibrate, robustness, export' 'data train score' "$@"
+  read_stages 'data, train, score, calibrate, robustness, attention, export' 'data train score' "$@"
   tokens=${TOKENS:-8000}
   check TOKENS "$tokens" '[1-9][0-9]*' "1, 2, 3, ..."
   name=$recipe
@@ -114,6 +114,12 @@ stage_robustness() {
   compared
   once robustness robustness.png "typos, dropped words, perturbed embeddings" -m recipes.evaluation.robustness \
     "$data" --checkpoint "${made_of[@]}" --label "${labels[@]}" "${search[@]}"
+}
+
+stage_attention() {
+  compared
+  once attention attention.html "attention beside the importance of words" -m recipes.attention \
+    "$data" --checkpoint "${made_of[@]}" --label "${labels[@]}"
 }
 
 stage_export() {

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from data_prep import __main__ as command_line
 from data_prep.support.errors import DataPrepError
+from recipes.attention.alignment import read_alignments
 from recipes.comparison.contenders import Contender, contender, read_preset
 from recipes.support.errors import RecipeError
 from recipes.training.training_log import column, parse_log
@@ -123,7 +124,25 @@ def _log_seeds() -> list[bytes]:
     ]
 
 
+def alignments(content: bytes, scratch: Path) -> None:
+    """`read_alignments`: a set of pairs of numbers for each line."""
+    path = scratch / "links"
+    path.write_bytes(content)
+    try:
+        found = read_alignments(path)
+    except (DataPrepError, RecipeError) as error:
+        is_for_the_user(error, [str(path)])
+        return
+    expect(len(found) == content.count(b"\n") + (content[-1:] not in (b"", b"\n")), "other lines")
+    expect(all(min(link) >= 0 for links in found for link in links), "a number below 0")
+
+
+def _alignment_seeds() -> list[bytes]:
+    return [b"0-0 1-2 2-1\n\n3-4", b"0-0\r\n"]
+
+
 RECIPES = {
     "options": Reader(options, _option_seeds),
     "log": Reader(training_log, _log_seeds),
+    "alignments": Reader(alignments, _alignment_seeds),
 }

@@ -58,6 +58,22 @@ def test_weights_are_the_softmax_of_what_is_put_in(
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("held", [True, False], ids=["held", "free"])
+@pytest.mark.parametrize("build", [tiny.transformer, tiny.lstm, tiny.convolutional])
+def test_weights_are_watched(build: Callable[[], Any], held: bool) -> None:
+    """They are what fairseq gives of a pass that is left alone; the pass says what that says."""
+    model, sample = build().double().eval(), tiny.batch(LENGTHS)
+    expected, extra = model(**sample["net_input"])
+    given = extra["attn"][0] if isinstance(extra, dict) else extra
+    site = AttentionScores(model, sample)
+    with site.watched(held=held) as weights:
+        found = model(**sample["net_input"])[0]
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert weights().shape[::4] == (3, 5) and not weights().requires_grad
+    torch.testing.assert_close(weights().mean((1, 2)), given.detach(), rtol=1e-12, atol=1e-12)
+    assert weights().gt(0).flatten(1, 3).any(1).sum(1).tolist() == [5, 3, 2]
+
+
 @pytest.mark.parametrize("name", ["two-classes", "three-classes"])
 def test_scores_of_an_encoder_are_its_scaled_products(name: str) -> None:
     """Put in by hand they change nothing; and torch's fused attention gives the same."""

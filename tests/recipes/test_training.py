@@ -224,7 +224,8 @@ def test_averages_and_a_baseline() -> None:
         (
             ["test"],
             {},
-            "STAGE=test: allowed is data, train, score, calibrate, robustness, export; options",
+            "STAGE=test: allowed is data, train, score, calibrate, robustness, attention, export;"
+            " options",
         ),
     ],
 )

@@ -246,3 +246,26 @@ class AttentionScores(FairseqSite):
         """What belongs to scores, B x T x C, by layer, head and key: B x T x L x H x S, a view."""
         layers = self._layers
         return values.unflatten(-1, (len(layers.modules), layers.heads, -1))
+
+    @contextmanager
+    def watched(self, *, held: bool) -> Iterator[Callable[[], Tensor]]:
+        """A block for one pass, after which what it gives returns the weights, of each layer.
+
+        They are B x layers x heads x queries x S, 0 where there is no key, and without gradient.
+
+        :param held: let no gradient of the pass flow through them: they are constants to it.
+        """
+        seen: dict[int, list[Tensor]] = {}
+
+        def watch(layer: int, scores: Tensor, _: int) -> Tensor:
+            seen.setdefault(layer, []).append(scores.detach())
+            return scores.detach() if held else scores
+
+        def weights() -> Tensor:
+            scores = torch.stack([torch.cat(seen[layer], 2) for layer in sorted(seen)], 1)
+            keys = self.mask.any(1).unflatten(-1, (*scores.shape[1:3], -1)).unsqueeze(3)
+            least = torch.finfo(scores.dtype).min
+            return scores.masked_fill(~keys, least).softmax(-1) * keys  # a text may have no word
+
+        with self.open(), self._layers.changed(watch):
+            yield weights

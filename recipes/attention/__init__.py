@@ -1,0 +1,1 @@
+"""Do attention weights say which words matter? Beside gradient-based importance."""
