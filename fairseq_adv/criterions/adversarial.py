@@ -63,6 +63,10 @@ class AdversarialCriterion(FairseqCriterion, ABC):
         if self.method.replaces_task_loss:
             allowed = "0 to 1 with --adv-objective task-loss"
             _check("adv_weight", cfg.adv_weight, cfg.adv_weight <= 1, allowed)
+        self._passes_alike = str(getattr(cfg, "explicit_attention", "all")) == "all"
+        shared = str(getattr(cfg, "dropout_masks", "independent")) == "shared"
+        allowed = "all with --dropout-masks shared: fused attention has masks of its own"
+        _check("explicit_attention", "perturbed", self._passes_alike or not shared, allowed)
         self.schedule = Schedule(
             interval=cfg.adv_interval,
             warmup=cfg.adv_warmup_updates,
@@ -184,22 +188,11 @@ class AdversarialCriterion(FairseqCriterion, ABC):
         method = self.method_in(update_num)
         start, found = RandomState.capture(), measures.Measures()
 
-        def game_on(batch: dict[str, Any]) -> FairseqGame:
-            made: FairseqGame = self.task.game(
-                model,
-                batch,
-                self.plain,
-                autocast=autocast,
-                attacked=self.method.attacked,
-                directions=self.method.directions,
-            )
-            return made
-
-        whole = game_on(sample)
+        whole = self.game_on(model, sample, autocast)
         parts = whole.parts(self.number_of_parts(whole))
         with fast_dropout():
             for part in parts:
-                game = game_on(part)
+                game = self.game_on(model, part, autocast)
                 beside = self.beside(game, reference_model=reference_model, memory=memory)
                 step = method.step(game, accumulate, weight=weight, gauges=gauged, **beside)
                 found.add(step, method, game)
@@ -209,12 +202,28 @@ class AdversarialCriterion(FairseqCriterion, ABC):
 
                 def leader_follower_term() -> None:
                     for part in parts:
-                        method.interaction(game_on(part), accumulate, weight=weight)
+                        game = self.game_on(model, part, autocast)
+                        method.interaction(game, accumulate, weight=weight)
 
                 with start.replay():
                     interaction.add(leader_follower_term, accumulate.scale(found.objective))
         log = found.log((*whole.logged, *self._gauges(gauged)), whole)
         return found.objective, log["sample_size"], log
+
+    def game_on(
+        self, model: BaseFairseqModel, sample: dict[str, Any], autocast: bool = False
+    ) -> FairseqGame:
+        """The game on a batch. `autocast`: see `play`."""
+        made: FairseqGame = self.task.game(
+            model,
+            sample,
+            self.plain,
+            autocast=autocast,
+            attacked=self.method.attacked,
+            directions=self.method.directions,
+            alike=self._passes_alike,
+        )
+        return made
 
     def number_of_parts(self, game: FairseqGame) -> int:
         """In how many parts to play a game on a batch."""

@@ -86,6 +86,14 @@ class PerturbConfig(ScheduleConfig):
             "task has)"
         },
     )
+    explicit_attention: ChoiceEnum(["all", "perturbed"]) = field(  # type: ignore[valid-type]
+        default="all",
+        metadata={
+            "help": "with --perturb attention: which passes of a game compute the scores that "
+            "torch's fused attention hides: all, which then differ by perturbations and dropout "
+            "masks alone, or perturbed: the clean pass is computed as plain updates are"
+        },
+    )
 
 
 @dataclass

@@ -35,8 +35,9 @@ class FairseqGame(ABC):
     :param autocast: run the model in mixed precision, as for --amp. Perturbations, projection,
         losses and divergences are in float32 in any case.
     :param directions: in which perturbations are.
-    :param attacked: the names of the sites at which passes are edited: all passes are computed in
-        the way that can be, so that they differ by their edits and dropout masks alone.
+    :param attacked: the names of the sites at which passes are edited.
+    :param alike: whether all passes are computed in the way that can be edited there, so that they
+        differ by their edits and dropout masks alone; or else a clean one as it is computed plainly.
     """
 
     words: ClassVar[tuple[str, ...]]
@@ -51,6 +52,7 @@ class FairseqGame(ABC):
         autocast: bool = False,
         attacked: Collection[str] = (),
         directions: Directions = FREE,
+        alike: bool = True,
     ) -> None:
         self.model = model
         self.sample = sample
@@ -58,6 +60,7 @@ class FairseqGame(ABC):
         self.autocast = autocast
         self.attacked = attacked
         self.directions = directions
+        self.alike = alike
 
     @classmethod
     def check(
@@ -76,6 +79,7 @@ class FairseqGame(ABC):
             autocast=self.autocast,
             attacked=self.attacked,
             directions=self.directions,
+            alike=self.alike,
         )
 
     @cached_property
@@ -89,7 +93,8 @@ class FairseqGame(ABC):
 
     def clean(self, edits: Edits) -> Predictions:
         """See `Game.clean`."""
-        return self._pass(edits)
+        known = [name for name in self.attacked if self.sites[name].is_known]
+        return self._pass(edits, plain=() if self.alike else known)
 
     def perturbed(self, edits: Edits, masks: RandomState) -> Predictions:
         """See `Game.perturbed`."""
@@ -116,10 +121,16 @@ class FairseqGame(ABC):
         """See `Game.parameters`."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
-    def _pass(self, edits: Edits, *, moved: bool = False) -> Predictions:
+    def _pass(
+        self, edits: Edits, *, plain: Collection[str] = (), moved: bool = False
+    ) -> Predictions:
+        """One pass, edited.
+
+        :param plain: sites at which it is computed as in a plain update, if it is not edited there.
+        """
         with ExitStack() as blocks:
             blocks.enter_context(mixed_precision(self.model, self.autocast))
-            for name in {*self.attacked, *edits}:
+            for name in {*self.attacked, *edits} - ({*plain} - {*edits}):
                 blocks.enter_context(self.sites[name].open())
             for name, edit in edits.items():
                 blocks.enter_context(self.sites[name].apply(edit))

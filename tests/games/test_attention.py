@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.sites import Add, Replace
@@ -107,6 +108,33 @@ def test_scores_of_an_encoder_are_its_scaled_products(name: str) -> None:
     moved[:, :, -1] += 1
     other = game.perturbed({"attention": Replace(moved)}, masks).vectors
     assert not torch.allclose(other, expected, rtol=1e-6)
+
+
+def test_a_clean_pass_may_be_computed_as_plain_updates_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By torch's fused function, which no perturbed pass and none at rest calls; to the same end."""
+    kind = MODELS["two-classes"]
+    model, sample = kind().double(), kind.family.batch(LENGTHS)
+    fused, calls = functional.multi_head_attention_forward, [0]
+
+    def counted(*inputs: Any, **more: Any) -> Any:
+        calls[0] += 1
+        return fused(*inputs, **more)
+
+    monkeypatch.setattr(functional, "multi_head_attention_forward", counted)
+
+    def passes(**options: Any) -> tuple[list[int], Tensor]:
+        game = kind.family.game(model, sample, **options)
+        clean, counts = game.clean({}).vectors, [calls[0]]
+        for edits in ({}, {"attention": Add(game.sites["attention"].zero)}):
+            found = game.perturbed(edits, RandomState.capture()).vectors
+            torch.testing.assert_close(found, clean)
+            counts.append(calls[0])
+        calls[0] = 0
+        return counts, clean
+
+    assert passes(attacked=("attention",))[0] == [0, 0, 0]
+    assert passes(attacked=("attention",), alike=False)[0] == [1, 1, 1]
+    assert passes()[0] == [1, 2, 2]
 
 
 def test_one_key_more_is_one_weight_more() -> None:

@@ -285,14 +285,7 @@ class Match:
 
     def game_on(self, sample: dict[str, Any], *, autocast: bool = False) -> FairseqGame:
         """The game of the criterion on a batch."""
-        made: FairseqGame = self.criterion.task.game(
-            self.model,
-            sample,
-            self.criterion.plain,
-            autocast=autocast,
-            attacked=self.criterion.method.attacked,
-            directions=self.criterion.method.directions,
-        )
+        made: FairseqGame = self.criterion.game_on(self.model, sample, autocast)
         return made
 
     def beside(self, game: FairseqGame, memory: Any) -> dict[str, Any]:

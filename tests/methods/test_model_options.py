@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.methods.derivative import check_derivative, differentiated
-from tests.methods.method_table import ROWS, Kind, Match, Row, every_method
+from tests.methods.method_table import MODELS, ROWS, Kind, Match, Row, every_method
 from tests.support import sentences, tiny
 from tests.support.gradients import distance
 
@@ -40,6 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--activation-fn gelu": {"activation_fn": "gelu"},
     "--encoder-layers 3 --decoder-layers 2": {"encoder_layers": 3, "decoder_layers": 2},
 }
+FASTER = {"perturb": "attention", "explicit_attention": "perturbed"}
 LAYERS = {"encoder_layers": 3, "decoder_layers": 3}
 LAYERDROP = {**LAYERS, "encoder_layerdrop": 0.4, "decoder_layerdrop": 0.4}
 
@@ -166,3 +167,12 @@ def test_ways_to_unroll_agree_with_layers_dropped() -> None:
     assert distance(gradients["central"], gradients["exact"]) < 1e-3
     assert distance(gradients["one-sided"], gradients["exact"]) < 0.05
     assert torch.stack([g.norm() for g in gradients["exact"]]).norm() > 0
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.ball], ids=lambda row: row.name)
+def test_passes_may_compute_attention_in_two_ways(
+    row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fused where nothing is added, with dropout, whose masks are then drawn in two ways, too."""
+    match = Match(row, MODELS["two-classes"], dropout=0.2, **FASTER, **differentiated(row))
+    check_derivative(match, match.batch(), monkeypatch)

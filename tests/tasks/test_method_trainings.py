@@ -153,6 +153,7 @@ def test_the_log_tells_the_game(
         ("r3f", "--noise-size=-1", "a number from 0 up"),
         ("vat", "--init-std=-1", "a number from 0 up"),
         ("rdrop", "--adv-weight=-1", "a number from 0 up"),
+        ("salt", "--directions=differences", "free, neighbours for words"),
     ],
 )
 def test_a_wrong_value_stops_the_run_with_one_line(

@@ -165,6 +165,13 @@ def test_a_game_that_is_none_is_refused(criterion: str) -> None:
             shared.check_model(tiny.transformer(dropout=0.1))
 
 
+def test_fused_attention_shares_no_masks() -> None:
+    options = {"perturb": "attention", "explicit_attention": "perturbed"}
+    with pytest.raises(SystemExit, match=r"--explicit-attention perturbed: allowed is all with"):
+        tiny.criterion("salt", **options, dropout_masks="shared")
+    tiny.criterion("salt", **options)
+
+
 @pytest.mark.parametrize(
     "dropping",
     [
