@@ -37,7 +37,7 @@ class FairseqGame(ABC):
     :param directions: in which perturbations are.
     :param attacked: the names of the sites at which passes are edited.
     :param alike: whether all passes are computed in the way that can be edited there, so that they
-        differ by their edits and dropout masks alone; or else a clean one as it is computed plainly.
+        differ by their edits and dropout masks alone; else a clean one is as in a plain update.
     """
 
     words: ClassVar[tuple[str, ...]]

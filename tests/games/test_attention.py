@@ -111,7 +111,7 @@ def test_scores_of_an_encoder_are_its_scaled_products(name: str) -> None:
 
 
 def test_a_clean_pass_may_be_computed_as_plain_updates_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By torch's fused function, which no perturbed pass and none at rest calls; to the same end."""
+    """By torch's fused function, which no perturbed pass and none at rest calls."""
     kind = MODELS["two-classes"]
     model, sample = kind().double(), kind.family.batch(LENGTHS)
     fused, calls = functional.multi_head_attention_forward, [0]

@@ -6,7 +6,7 @@ A new method gets all of those tests by a row here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -56,7 +56,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        variant = self.options.get("adv_objective", self.variant)
+        variant = self.variant or self.options.get("adv_objective")
         return self.criterion if variant is None else f"{self.criterion}-{variant}"
 
 
@@ -116,6 +116,22 @@ every_method = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
 def row_named(name: str) -> Row:
     return next(row for row in ROWS if row.name == name)
+
+
+def elsewhere(name: str, variant: str, **options: Any) -> Row:
+    row = row_named(name)
+    return replace(row, options=row.options | options, variant=variant)
+
+
+TRAINED = [
+    *ROWS,
+    elsewhere("salt", "on-attention", perturb="source,attention", attention_epsilon=0.5),
+    # What waits between its replays is in coordinates of directions.
+    elsewhere(
+        "freeat-task-loss", "on-differences", perturb="attention", directions="raw-differences"
+    ),
+]
+"""What whole trainings are made of: every method, and other places of attack."""
 
 
 @dataclass(frozen=True)

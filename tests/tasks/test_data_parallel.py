@@ -17,7 +17,7 @@ from fairseq.distributed import (
 )
 
 from fairseq_adv.tasks import workers
-from tests.methods.method_table import ROWS, Row, every_method
+from tests.methods.method_table import TRAINED, Row
 from tests.support import processes, training
 
 
@@ -47,7 +47,7 @@ def two(
 ) -> Callable[[str, str], Path]:
     """Where two workers with a backend have trained a method, and what it is together with."""
     folder = tmp_path_factory.mktemp("two")
-    others = [row.name for row in ROWS if row.name not in QUICK]
+    others = [row.name for row in TRAINED if row.name not in QUICK]
 
     @functools.cache
     def trained(backend: str, quick: bool) -> Path:
@@ -65,7 +65,7 @@ BACKENDS = [
         marks=pytest.mark.slow if backend == "pytorch_ddp" and row.name not in QUICK else [],
     )
     for backend in ("legacy_ddp", "pytorch_ddp")
-    for row in ROWS
+    for row in TRAINED
 ]
 each_backend = pytest.mark.parametrize(("row", "backend"), BACKENDS)
 
@@ -121,7 +121,7 @@ def test_a_wrapper_around_the_one_that_shares_gradients_changes_nothing(
     toy_data: Path, tmp_path: Path, accumulated: Path
 ) -> None:
     """fairseq puts one more around the model to watch over hung updates."""
-    (salt,) = (row for row in ROWS if row.name == "salt")
+    (salt,) = (row for row in TRAINED if row.name == "salt")
     watched = "pytorch_ddp --heartbeat-timeout 600"
     found = train_all(toy_data, tmp_path / "watched", watched, 2, salt.name)
     assert_same(found, accumulated, salt)
@@ -162,7 +162,7 @@ def test_gradients_are_shared_once_per_update(
     backend: str, two: Callable[[str, str], Path]
 ) -> None:
     found = json.loads((two(backend, QUICK[0]) / "synchronisations.json").read_text())
-    assert found == dict.fromkeys((row.name for row in ROWS if row.name in QUICK), 9)
+    assert found == dict.fromkeys((row.name for row in TRAINED if row.name in QUICK), 9)
 
 
 @pytest.mark.slow
@@ -172,7 +172,7 @@ def test_four_workers_are_one_with_four_batches_per_update(
 ) -> None:
     expected = train_all(toy_data, tmp_path / "one", "accumulated", 4)
     found = train_all(toy_data, tmp_path / "four", backend, 4)
-    for row in ROWS:
+    for row in TRAINED:
         assert_same(found, expected, row)
 
 
@@ -186,7 +186,7 @@ def of_sentences(
     return found, train_all(toy_sentences, folder / "one", "accumulated", 2)
 
 
-@every_method
+@pytest.mark.parametrize("row", TRAINED, ids=lambda row: row.name)
 def test_two_workers_are_one_about_sentences(row: Row, of_sentences: tuple[Path, Path]) -> None:
     """Parameters, and what is logged: losses are of sentences, and words are not counted."""
     assert_same(*of_sentences, row)

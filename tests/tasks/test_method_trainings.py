@@ -10,7 +10,7 @@ import pytest
 import torch
 from fairseq.optim.adam import FairseqAdam
 
-from tests.methods.method_table import ROWS, Row, every_method
+from tests.methods.method_table import ROWS, TRAINED, Row, every_method
 from tests.support import training
 from tests.support.training import Kind
 from tests.support.updates import options_of
@@ -22,7 +22,7 @@ class Killed(BaseException):
     """What nothing catches, as a SIGKILL."""
 
 
-@every_method
+@pytest.mark.parametrize("row", TRAINED, ids=lambda row: row.name)
 def test_a_killed_run_ends_bit_identical(
     row: Row, kind: Kind, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

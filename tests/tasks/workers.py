@@ -22,7 +22,7 @@ import torch
 from fairseq.distributed import utils as distributed_utils
 
 from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from tests.methods.method_table import ROWS, Row
+from tests.methods.method_table import TRAINED, Row
 from tests.support import training
 
 OPTIONS = ["--clip-norm", "1.0", "--max-update", "9", "--max-tokens", "45"]
@@ -93,7 +93,7 @@ def main(
     place_randomness()
     progress = logging.getLogger("fairseq.logging.progress_bar")
     progress.setLevel(logging.INFO)
-    for row in ROWS:
+    for row in TRAINED:
         if methods and row.name not in methods:
             continue
         lines = Lines()
