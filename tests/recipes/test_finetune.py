@@ -222,14 +222,23 @@ def test_words_are_made_with_the_corpus_and_trained_as_in_their_paper(tmp_path: 
     usual = AttentionClassifierConfig()
     assert (usual.dropout, 2 * usual.encoder_hidden_size) == (0.0, 256)
     assert (found.batch_size, found.max_epoch, found.patience, found.clip_norm) == (32, 8, -1, 0)
-    assert (found.adam_betas, found.lr_scheduler, found.warmup_updates) == ("(0.9, 0.999)", "fixed", 0)
+    assert (found.adam_betas, found.lr_scheduler, found.warmup_updates) == (
+        "(0.9, 0.999)",
+        "fixed",
+        0,
+    )
     assert found.finetune_from_model == f"{data}/words/model.pt"
 
 
 @pytest.mark.parametrize("scale", ["full", "tiny"])
 def test_babi_s_words_are_small_and_random(scale: str) -> None:
-    """Appendix B: 50 channels from scratch, 64 units in both directions; what is given comes last."""
-    variables = {"ENCODER": "words", "RECIPE": "babi-2", "SCALE": scale, "PREPARE": "--vector-dim 9"}
+    """Appendix B: 50 channels from scratch, 64 units in both directions; what is given wins."""
+    variables = {
+        "ENCODER": "words",
+        "RECIPE": "babi-2",
+        "SCALE": scale,
+        "PREPARE": "--vector-dim 9",
+    }
     status, said = dry_run(None, "data", "train", METHOD="plain", **variables)
     assert status == 0, said
     assert "--vectors none --vector-dim 50 " in said
