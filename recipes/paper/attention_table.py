@@ -1,7 +1,7 @@
 """What Kitada and Iyatomi (2021) report in their Table 2: labels, and what attention agrees with.
 
-CNN news is not here. The paper tests Multi NLI on what are GLUE's dev sets, and cuts a validation set
-of its own from train; here the matched dev set is that, too. The correlation there is of GLUE's
+CNN news is not here. The paper tests Multi NLI on what are GLUE's dev sets, and cuts a validation
+set of its own from train; here the matched dev set is that, too. The correlation there is of GLUE's
 matched test set, whose labels nobody needs for it.
 """
 
