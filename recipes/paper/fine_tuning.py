@@ -174,7 +174,7 @@ def notes_of(
         def all_of(name: str, form: Callable[[Any], str]) -> str:
             return ", ".join(map(form, sorted({_hashable(found[name]) for found in scores})))
 
-        parameters = all_of("parameters", lambda value: f"{value / 1e6:.1f}")
+        parameters = all_of("parameters", lambda value: f"{value / 1e6:.3g}")
         notes.append(
             f"Encoder {Path(choice.encoder).name}, {parameters} million parameters;"
             f" {paper.encoder}. Epochs until the end of training: {_epochs(runs)}; batches of"
