@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -201,10 +202,9 @@ def test_methods_are_the_paper_s() -> None:
     ("variables", "message"),
     [
         ({"EPSILONS": "1 fast"}, "EPSILONS=fast: allowed is a number above 0, such as 0.3"),
-        ({"EPSILONS": "1 -1"}, "EPSILONS=-1: allowed is a number above 0"),
+        ({"EPSILONS": "1 0"}, "EPSILONS=0: allowed is a number above 0"),
         ({"EPSILONS": "1 1.0"}, "EPSILONS=1 1: one is there twice"),
         ({"EPSILONS": "1", "LRS": "1e-3"}, "LRS=1e-3, EPSILONS=1: give one of them"),
-        ({"TASKS": "sst cnn"}, "TASKS=cnn: allowed is sst, imdb, 20news-baseball-hockey, agnews"),
     ],
 )
 def test_wrong_variables(variables: dict[str, str], message: str) -> None:
@@ -212,6 +212,15 @@ def test_wrong_variables(variables: dict[str, str], message: str) -> None:
     status, said = shell.run("paper.sh", ROOT, "attention-table", **(ours | variables))
     assert status == 1
     assert message in said and len(said.splitlines()) == 1
+
+
+def test_an_unknown_task_is_refused(here: Path) -> None:
+    allowed = (
+        "TASKS=cnn: allowed is sst, imdb, 20news-baseball-hockey, agnews-world-business, babi-1"
+    )
+    for plan in (attention_study.plan, partial(table_plan, TABLE)):
+        with pytest.raises(RecipeError, match=allowed):
+            plan(with_epsilons("1", tasks=["sst", "cnn"]), here)
 
 
 def test_the_study_is_over_epsilon(here: Path) -> None:
