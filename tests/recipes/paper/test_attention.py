@@ -332,7 +332,7 @@ def test_points_of_the_study(here: Path) -> None:
 
 SETTINGS = {
     "TASKS": "sst babi-1",
-    "METHODS": f"plain {AT} adv,--directions=neighbours",
+    "METHODS": f"plain {AT}",
     "EPSILONS": "0.5 5",
     "SEEDS": "1 2",
     "SCALE": "tiny",
