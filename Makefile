@@ -19,7 +19,8 @@ ENVIRONMENT := $(VENV)/.installed
 PYTEST := python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-PAPER := table2 table3 table4 table6 parameter-study figure2 figure3 figure4 glue-submission
+PAPER := table2 table3 table4 table6 parameter-study figure2 figure3 figure4 glue-submission \
+  attention-table attention-study
 .PHONY: help install demo compare train $(PAPER) evaluate \
   export translate classify data bench bench-gpu test test-slow check format clean
 
@@ -50,6 +51,9 @@ parameter-study: ## Figure 1: unrolled steps and radius, SALT against SMART (STE
 table4: ## GLUE's dev sets (ENCODER=, TASKS=, METHODS=, SEEDS=, LRS=); table6: ANLI
 figure2: ## calibration of classifiers; figure3: losses; figure4: probing (the same variables)
 glue-submission: ## the zip for GLUE's server, of runs that are there (ENCODER=, METHOD=, SEED=)
+
+attention-table: ## Table 2 of Kitada and Iyatomi (2021): labels, and attention (TASKS=, EPSILONS=, SEEDS=)
+attention-study: ## their Figure 4: prediction over epsilon (the same variables)
 
 evaluate: $(ENVIRONMENT) ## of a trained recipe: scores, calibration, robustness (AVERAGE=, BASELINE=)
 	@PYTHON=python "$(SCRIPT)" $(STAGES)

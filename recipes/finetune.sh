@@ -14,7 +14,7 @@
 #   METHOD     a preset of recipes/presets/sentences (default: salt); plain is fine-tuning without a game.
 #              Changes to one after commas: "salt,--ascent-steps=1". salt-paper plays with Appendix B.2's numbers
 #   SEED       (default: 1)
-#   EPOCHS     at most (default: 6)
+#   EPOCHS     at most (default: 6; words: 8, all of them)
 #   LR         of the leader, at its highest (default: by the encoder, below)
 #   BATCH      sentences, or pairs, of an update (default: 32)
 #   GPUS       (default: all there are or, if it is set, those of CUDA_VISIBLE_DEVICES). 0: the CPU, in WORKERS
@@ -40,21 +40,31 @@ set -euo pipefail
 lr_of() {
   case $1 in
     minilm*) echo 1e-4 ;;
-    words) echo 1e-3 ;; # Appendix B of Kitada and Iyatomi (2021)
     *large*) echo 1e-5 ;; # diverges with more
     *) echo 5e-5 ;;
   esac
 }
+lr=
 epochs=6
 patience=2 # epochs without a better dev score
 batch=32
 warmup=6 # per cent of all updates
 optimisation=(--optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0 --lr-scheduler polynomial_decay)
-regularisation_of() {
-  case $1 in
-    words) echo --weight-decay 1e-5 ;; # again
-    *) echo --dropout 0.1 --attention-dropout 0.1 --pooler-dropout 0.1 ;;
-  esac
+regularisation=(--dropout 0.1 --attention-dropout 0.1 --pooler-dropout 0.1)
+
+# for_words CORPUS: those of Kitada and Iyatomi (2021): of Appendix B rate, L2 and what bAbI has of its own; of
+# their released configuration the rest, but for its AMSGrad, which fairseq's Adam lacks.
+for_words() {
+  lr=1e-3
+  epochs=8
+  patience=-1 # none
+  warmup= # and no decay either
+  optimisation=(--optimizer adam --adam-betas '(0.9, 0.999)' --clip-norm 0 --lr-scheduler fixed)
+  regularisation=(--weight-decay 1e-5)
+  if [[ $1 == babi-* ]]; then
+    selection=(--vectors none --vector-dim 50)
+    sizes=(--encoder-hidden-size 32)
+  fi
 }
 # --------------------------------------------------------------------------------------------------
 
@@ -64,7 +74,7 @@ source "${BASH_SOURCE[0]%/*}/training/stages.sh"
 tiny() {
   epochs=1
   encoder_options=(--layers 1)
-  selection=(--train-examples 200 --max-pieces 32)
+  selection+=(--train-examples 200 --max-pieces 32)
   optimisation+=(--log-interval 1)
 }
 
@@ -80,13 +90,15 @@ main() {
   encoder=${encoder%/}
   encoder_options=()
   selection=()
+  sizes=()
   [[ $corpus =~ ^(glue-(cola|sst-2|mrpc|sts-b|qqp|mnli|qnli|rte)|anli|snli|sst|imdb|babi-[123])$ ||
     $corpus =~ ^(20news-baseball-hockey|agnews-world-business|reviews|sentences)$ ]] ||
     fail "RECIPE=$corpus: neither a recipe nor a corpus of sentences: glue-TASK, anli, snli, sst, imdb,
 20news-baseball-hockey, agnews-world-business, babi-{1,2,3}, reviews, sentences"
   ((nodes == 1)) || fail "NODES=$nodes: fine-tuning is on one machine"
   name=${encoder##*/}
-  lr=${LR:-$(lr_of "$name")}
+  [[ $encoder != words ]] || for_words "$corpus"
+  lr=${LR:-${lr:-$(lr_of "$name")}}
   local scale=
   if [[ ${SCALE:-} == tiny ]]; then
     tiny
@@ -109,7 +121,6 @@ main() {
   check LR "$lr" '[0-9.]+(e-?[0-9]+)?' "a number, such as 5e-5"
   set_places "data/$corpus$scale.$name" "results/$corpus$scale/$name"
   [[ $encoder != words ]] || encoder=$data/words
-  read -r -a regularisation < <(regularisation_of "$name")
   set_adversary recipes/presets/sentences
   do_stages
 }
@@ -142,13 +153,15 @@ stage_train() {
     kind=(--regression-target --report-pearson-and-spearman) metric=pearson_and_spearman
   fi
   set_encoder "$encoder"
+  local schedule=()
+  [[ -z $warmup ]] || schedule=(--total-num-update "$total" --warmup-updates "$((total * warmup / 100))")
   echo "train: $method, seed $seed, in $out: at most $epochs epochs, $total updates of $batch sentences" \
     "= $processes x $passes passes x $each sentences per $device"
   train_shared "$total" \
     "$data/bin" --user-dir fairseq_adv --task adversarial_sentence_prediction \
     --num-classes "$(report num_classes)" ${kind[@]+"${kind[@]}"} \
-    "${model[@]}" "${adversary[@]}" "${optimisation[@]}" "${regularisation[@]}" --lr "$lr" --seed "$seed" \
-    --total-num-update "$total" --warmup-updates "$((total * warmup / 100))" \
+    "${model[@]}" ${sizes[@]+"${sizes[@]}"} "${adversary[@]}" "${optimisation[@]}" "${regularisation[@]}" \
+    --lr "$lr" --seed "$seed" ${schedule[@]+"${schedule[@]}"} \
     --max-epoch "$epochs" --patience "$patience" --num-workers 0 \
     --best-checkpoint-metric "$metric" --maximize-best-checkpoint-metric \
     --save-dir "$out/checkpoints" --no-epoch-checkpoints --log-format json

@@ -1,20 +1,23 @@
 #!/usr/bin/env bash
-# The paper's tables and figures: trains and scores all that is in them, several runs at a time, and puts the
+# Tables and figures of papers: trains and scores all that is in them, several runs at a time, and puts the
 # results beside the paper's numbers. Run it from the root of the repository:
 #
 #   recipes/paper.sh WHAT [-- OPTIONS]
 #
 #   WHAT       of translations: table2, table3, parameter-study (Figure 1).
 #              Of sentences: table4 (GLUE), table6 (ANLI), figure2 (calibration), figure3 (losses), figure4
-#              (probing); glue-submission, which trains nothing
+#              (probing); glue-submission, which trains nothing. Of Kitada and Iyatomi (2021), not of the paper:
+#              attention-table (Table 2), attention-study (Figure 4)
 #   OPTIONS    of fairseq-train, for all trainings; they override the recipes'
 #
 #   RECIPES    of translations (default: the paper's; with SCALE=tiny libreoffice-help-de-en and
 #              multi30k-en-de)
 #   TASKS      of sentences: "rte mrpc" (default: the paper's; in figure4 those of the heads)
-#   ENCODER    of sentences, as finetune.sh takes it (default: minilm)
+#   ENCODER    of sentences, as finetune.sh takes it (default: minilm; of attention words)
 #   LRS        of sentences: learning rates, "5e-5 1e-4 5e-4". The first seed is trained with each; every
 #              method and task goes on with the one that is best on dev (default: finetune.sh's own rate)
+#   EPSILONS   of sentences: radii in place of rates, for the methods that have one (default: of attention
+#              "0.3 1 3 10 30", unless there are LRS). attention-study draws them
 #   METHODS    (default: the paper's; in tables salt-paper or R-Drop too)
 #   METHOD, SEED  of glue-submission (default: salt, 1)
 #   SEEDS      (default: "1 2 3")
@@ -35,9 +38,9 @@ set -euo pipefail
 source "${BASH_SOURCE[0]%/*}/training/job.sh"
 
 what=${1:-}
-[[ $what =~ ^(table[2346]|figure[234]|parameter-study|glue-submission)$ ]] ||
-  fail "usage: recipes/paper.sh table2|table3|table4|table6|parameter-study|figure2|figure3|figure4|glue-submission\
- [-- options of fairseq-train]"
+[[ $what =~ ^(table[2346]|figure[234]|parameter-study|glue-submission|attention-(table|study))$ ]] ||
+  fail "usage: recipes/paper.sh table2|table3|table4|table6|parameter-study|figure2|figure3|figure4|glue-submission|\
+attention-table|attention-study [-- options of fairseq-train]"
 shift
 [[ $# == 0 || $1 == -- ]] || fail "options of fairseq-train go after --"
 shift "$(($# > 0 ? 1 : 0))"
@@ -45,6 +48,15 @@ options=("$@")
 read -r -a recipes <<<"${RECIPES:-}"
 read -r -a tasks <<<"${TASKS:-}"
 read -r -a rates <<<"${LRS:-}"
+encoder=minilm
+tried=
+if [[ $what == attention-* ]]; then
+  encoder=words
+  [[ ${#rates[@]} != 0 ]] || tried="0.3 1 3 10 30"
+fi
+encoder=${ENCODER:-$encoder}
+encoder=${encoder%/}
+read -r -a epsilons <<<"${EPSILONS:-$tried}"
 read -r -a methods <<<"${METHODS:-}"
 read -r -a seeds <<<"${SEEDS:-1 2 3}"
 if [[ $what == glue-submission ]]; then
@@ -60,12 +72,10 @@ export PYTHON=$python
 [[ -d fairseq_adv && -d recipes ]] || fail "run it from the root of the repository"
 command -v "$python" >/dev/null || fail "PYTHON=$python: no such command"
 [[ ${#rates[@]} == 0 || -z ${LR:-} ]] || fail "LRS=$LRS, LR=$LR: give one of them"
-encoder=${ENCODER:-minilm}
-encoder=${encoder%/}
 unset OUT DATA METHOD SEED GPUS # of a single run
 words=(
   "$what" --recipes ${recipes[@]+"${recipes[@]}"} --tasks ${tasks[@]+"${tasks[@]}"} --encoder "$encoder"
-  --rates ${rates[@]+"${rates[@]}"} --methods ${methods[@]+"${methods[@]}"}
+  --rates ${rates[@]+"${rates[@]}"} --epsilons ${epsilons[@]+"${epsilons[@]}"} --methods ${methods[@]+"${methods[@]}"}
   --seeds "${seeds[@]}" --steps "${steps[@]}" --radii "${radii[@]}" --scale "$scale"
   --gpus-each "${GPUS_EACH:-1}" ${JOBS:+--jobs "$JOBS"} ${DRY_RUN:+--dry-run}
 )

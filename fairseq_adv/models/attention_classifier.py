@@ -36,7 +36,7 @@ class AdditiveAttention(nn.Module):
     """Eqs. 2 and 3, and 7 for pairs: scores of hidden states, and their softmax over words.
 
     :param states: components m of a hidden state.
-    :param dim: d', of what is compared.
+    :param dim: d', of what is compared; half of m in the released code.
     :param asks: whether there is a second text, whose last state asks.
     """
 
@@ -158,11 +158,15 @@ def _encoded(lstm: nn.LSTM, embedded: Tensor, words: Tensor) -> tuple[Tensor, Te
 
 @dataclass
 class AttentionClassifierConfig(FairseqDataclass):
-    """Sizes: the paper's are 300 and 256, and of bAbI 50 and 64 (Appendix B)."""
+    """Sizes: the paper's are 300 and 256, and of bAbI 50 and 64 (Appendix B).
+
+    Its hidden size counts both directions: the released configuration, and Jain and Wallace's code,
+    have 128 units in each, 32 for bAbI, and compare as many (d').
+    """
 
     encoder_embed_dim: int = field(default=300, metadata={"help": "channels of a word's embedding"})
     encoder_hidden_size: int = field(
-        default=256, metadata={"help": "units of the LSTM in each direction, and of the attention"}
+        default=128, metadata={"help": "units of the LSTM in each direction, and of the attention"}
     )
     dropout: float = field(
         default=0.0,

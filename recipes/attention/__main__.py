@@ -31,10 +31,10 @@ from recipes.attention.picture import plot_sentences
 from recipes.models.checkpoint import direction, of_sentences
 from recipes.models.model import load, models_parser, named, quiet
 from recipes.support.errors import RecipeError, run_main
-from recipes.support.files import data_report, write_json, written_whole
+from recipes.support.files import ATTENTION, data_report, write_json, written_whole
 from recipes.support.markdown import markdown_table
 
-FIGURES, TABLE = "attention.json", "attention.md"
+TABLE = "attention.md"
 PICTURE, PAGE = "attention.png", "attention.html"
 CONSTANT, FREE = "constant", "free"
 
@@ -109,7 +109,7 @@ def measure(
             "definition": definition,
             "models": models,
         },
-        out / FIGURES,
+        out / ATTENTION,
     )
     return table
 
@@ -192,7 +192,7 @@ def _main() -> None:
     parser = models_parser(
         "recipes.attention",
         "Measure how far attention weights and gradient-based word importance agree; show both.",
-        f"{FIGURES}, {TABLE}, {PICTURE} and {PAGE}",
+        f"{ATTENTION}, {TABLE}, {PICTURE} and {PAGE}",
     )
     parser.set_defaults(split=None)
     parser.add_argument(
@@ -220,7 +220,7 @@ def _main() -> None:
             cpu=args.cpu,
         )
     )
-    print(f"{args.out / FIGURES}, {args.out / TABLE}, {args.out / PICTURE}, {args.out / PAGE}")
+    print(f"{args.out / ATTENTION}, {args.out / TABLE}, {args.out / PICTURE}, {args.out / PAGE}")
 
 
 if __name__ == "__main__":

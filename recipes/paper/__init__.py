@@ -1,1 +1,1 @@
-"""The paper's tables and Figure 1: what was reported, runs, and how ours compare."""
+"""Papers' tables and figures: what was reported, runs, and how ours compare."""

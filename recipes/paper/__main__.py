@@ -1,16 +1,26 @@
-"""Tables and figures of the paper: `python -m recipes.paper`, called by recipes/paper.sh.
+"""Tables and figures of papers: `python -m recipes.paper`, called by recipes/paper.sh.
 
 The trainings are those of `make train`, in the same directories: what is finished is reused, and
 what this command has trained can be evaluated, exported or continued with the recipe.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from recipes.paper import losses, probing, reliability, study, submission, tables
+from recipes.paper import (
+    attention_study,
+    attention_table,
+    losses,
+    probing,
+    reliability,
+    study,
+    submission,
+    tables,
+)
 from recipes.paper.fine_tuning import Choice, table_plan
 from recipes.paper.plan import Corpus, Means, Plan, Scale, finish, missing_note, versions
 from recipes.paper.reported import LABELS, TABLES, PaperTable
@@ -20,7 +30,13 @@ from recipes.support.files import write_json, written_whole
 
 STUDY = "parameter-study"
 SUBMISSION = "glue-submission"
-_FIGURES = {"figure2": reliability.plan, "figure3": losses.plan, "figure4": probing.plan}
+_LABELS = {**LABELS, "attention-table": attention_table.TABLE}
+_FIGURES = {
+    "figure2": reliability.plan,
+    "figure3": losses.plan,
+    "figure4": probing.plan,
+    "attention-study": attention_study.plan,
+}
 _PAPER_S_OWN = "salt-paper"  # our salt plays another game than the paper's numbers
 
 
@@ -106,17 +122,28 @@ def _planner(what: str) -> Callable[[argparse.Namespace, Path], Plan]:
         return study_plan
     if what in TABLES:
         return partial(translation_table_plan, TABLES[what])
-    of_labels = _FIGURES.get(what) or partial(table_plan, LABELS[what])
+    of_labels = _FIGURES.get(what) or partial(table_plan, _LABELS[what])
     return lambda args, out: of_labels(Choice.of(args, what), out)
+
+
+def _epsilon(text: str) -> str:
+    """Return a radius as it stands in the names of directories, `3` for 3.0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise RecipeError(f"EPSILONS={text}: allowed is a number above 0, such as 0.3")
+    return f"{value:g}"
 
 
 def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="recipes.paper",
-        description="The paper's tables and figures.",
+        description="Tables and figures of papers.",
         usage="%(prog)s WHAT [options] [-- options of fairseq-train]",
     )
-    everything = [*TABLES, STUDY, *LABELS, *_FIGURES, SUBMISSION]
+    everything = [*TABLES, STUDY, *_LABELS, *_FIGURES, SUBMISSION]
     parser.add_argument("what", metavar="WHAT", choices=everything)
     parser.add_argument("--recipes", nargs="*", metavar="NAME", help="of translations")
     parser.add_argument("--tasks", nargs="*", metavar="NAME", help="of sentences")
@@ -124,6 +151,7 @@ def _main() -> None:
     parser.add_argument("--methods", nargs="*", metavar="METHOD")
     parser.add_argument("--seeds", nargs="+", type=int, required=True, metavar="N")
     parser.add_argument("--rates", nargs="*", metavar="LR", help="to choose from, on dev")
+    parser.add_argument("--epsilons", nargs="*", type=_epsilon, help="to choose from, on dev")
     parser.add_argument("--steps", nargs="+", type=int, default=[1], metavar="K")
     parser.add_argument("--radii", nargs="+", type=float, default=[1.0], metavar="EPSILON")
     parser.add_argument("--scale", type=Scale, required=True, metavar="SCALE")
@@ -139,8 +167,8 @@ def _main() -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise RecipeError(f"{name.upper()}={value}: allowed is 1, 2, 3, ...")
-    variables = {name: name for name in ("recipes", "tasks", "methods", "seeds", "steps", "radii")}
-    for name, variable in {**variables, "rates": "lrs"}.items():
+    variables = ("recipes", "tasks", "methods", "seeds", "steps", "radii", "epsilons")
+    for name, variable in {**{name: name for name in variables}, "rates": "lrs"}.items():
         values = getattr(args, name) or []
         if len(set(values)) < len(values):
             raise RecipeError(

@@ -1,6 +1,6 @@
 """Our figures beside the paper's: in cells, and in a picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recipes.support.files import written_whole
-from recipes.support.methods import label_of
 from recipes.support.plot import GREY, STYLE
 from recipes.support.seeds import OverSeeds, over_seeds
 
@@ -18,26 +17,36 @@ _PER_ROW = 4
 
 @dataclass(frozen=True)
 class Beside:
-    """A method's figure, the paper's and ours; None where there is none."""
+    """A method's figure, the paper's and ours; None where there is none.
 
-    method: str
+    :param label: what the method is called.
+    """
+
+    label: str
     paper: float | None
     ours: OverSeeds | None
 
 
-def preset_reported(method: str) -> str:
-    """Return the preset whose numbers the paper has: they are for any settings that we play."""
-    return method.split(",")[0].removesuffix("-paper")
-
-
-def cell(figure: OverSeeds | None, sign: str = "") -> str:
+def cell(figure: OverSeeds | None, sign: str = "", digits: int = 1) -> str:
     """Return a cell of a table."""
-    return "-" if figure is None else over_seeds(figure, sign=sign)
+    return "-" if figure is None else over_seeds(figure, digits, sign)
 
 
-def plot_beside(panels: Mapping[str, Sequence[Beside]], title: str, axis: str, path: Path) -> None:
-    """Draw a panel for each title, a pair of bars a method. A PNG, written whole or not at all."""
-    tallest = max(map(len, panels.values()))
+@dataclass(frozen=True)
+class Panel:
+    """What is drawn beside one another.
+
+    :param axis: what the figures are.
+    """
+
+    title: str
+    axis: str
+    methods: Sequence[Beside]
+
+
+def plot_beside(panels: Sequence[Panel], title: str, path: Path) -> None:
+    """Draw panels, a pair of bars a method. A PNG, written whole or not at all."""
+    tallest = max(len(panel.methods) for panel in panels)
     columns = min(len(panels), _PER_ROW)
     rows = -(-len(panels) // columns)
     with matplotlib.rc_context(STYLE):
@@ -47,9 +56,9 @@ def plot_beside(panels: Mapping[str, Sequence[Beside]], title: str, axis: str, p
         grid = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
-        for axes, (name, methods) in zip(grid[: len(panels)], panels.items(), strict=True):
-            _panel(axes, methods, axis)
-            axes.set_title(name)
+        for axes, panel in zip(grid[: len(panels)], panels, strict=True):
+            _panel(axes, panel.methods, panel.axis)
+            axes.set_title(panel.title)
         figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
         with written_whole(path) as temporary:
             figure.savefig(temporary, dpi=130)
@@ -72,7 +81,7 @@ def _panel(axes: Axes, methods: Sequence[Beside], axis: str) -> None:
             drawn += seeds
     axes.barh([0], [0], color="#0072B2", alpha=0.8, label="ours (dots: seeds)")
     axes.barh([0], [0], color="#BBBBBB", label="paper")
-    axes.set_yticks(range(len(methods)), [label_of(of.method) for of in methods])
+    axes.set_yticks(range(len(methods)), [of.label for of in methods])
     axes.set_ylim(len(methods) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     left = 0.0

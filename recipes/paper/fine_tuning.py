@@ -1,18 +1,29 @@
-"""Tables 4 and 6: labels of sentences over seeds, beside what the paper reports."""
+"""Tables of labels of sentences over seeds, beside what a paper reports."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data_prep.encoders.words import OWN_WORDS, told
 from data_prep.sentences.corpora import SENTENCE_CORPORA
-from recipes.paper.beside import Beside, cell, plot_beside, preset_reported
+from recipes.paper.beside import Beside, Panel, cell, plot_beside
 from recipes.paper.plan import Corpus, Plan, Scale, missing_note, versions
-from recipes.paper.reported import LabelColumn, LabelTable
-from recipes.paper.runs import FineTuning, Run, dev_score, gain
+from recipes.paper.reported import ZUO, LabelColumn, LabelTable, Paper
+from recipes.paper.runs import (
+    CORRELATION,
+    Epsilon,
+    Explained,
+    FineTuning,
+    LearningRate,
+    Run,
+    Variant,
+    dev_score,
+    gain,
+)
 from recipes.support.errors import RecipeError
-from recipes.support.files import LOG, write_json, written_whole
+from recipes.support.files import LOG, data_report, write_json, written_whole
 from recipes.support.markdown import markdown_table
 from recipes.support.methods import label_of
 from recipes.support.seeds import OverSeeds
@@ -26,24 +37,32 @@ _GLUE = "glue-"
 class Choice:
     """What a user wants of a table or a figure; empty: what that has by default.
 
-    :param rates: learning rates to choose from; empty: finetune.sh's own.
+    :param variants: to choose from on dev; empty: methods and finetune.sh as they are.
+    :param kind: of trainings.
     """
 
     tasks: Sequence[str]
     methods: Sequence[str]
     seeds: Sequence[int]
     encoder: str
-    rates: Sequence[str]
+    variants: Sequence[Variant]
     scale: Scale
+    kind: type[FineTuning] = FineTuning
 
     @staticmethod
     def of(args: argparse.Namespace, what: str) -> "Choice":
         """Return it from the command line. Raises RecipeError for what has no place in it."""
         if args.recipes:
             raise RecipeError(f"RECIPES={' '.join(args.recipes)}: {what} takes TASKS")
+        rates, epsilons = (list(given or []) for given in (args.rates, args.epsilons))
+        if rates and epsilons:
+            raise RecipeError(
+                f"LRS={' '.join(rates)}, EPSILONS={' '.join(epsilons)}: give one of them"
+            )
+        variants = [*map(LearningRate, rates), *map(Epsilon, epsilons)]
         encoder = args.encoder.rstrip("/")
         return Choice(
-            args.tasks or [], args.methods or [], args.seeds, encoder, args.rates or [], args.scale
+            args.tasks or [], args.methods or [], args.seeds, encoder, variants, args.scale
         )
 
     def tasks_of_any(self, usual: Sequence[str]) -> list[str]:
@@ -62,9 +81,9 @@ class Choice:
             raise RecipeError(f"TASKS={' '.join(self.tasks)}: one is there twice")
         return named or list(known)
 
-    def run(self, task: str, method: str, seed: int, rate: str | None = None) -> FineTuning:
+    def run(self, task: str, method: str, seed: int, variant: Variant | None = None) -> FineTuning:
         """Return a training."""
-        return FineTuning(method, seed, task, self.scale.of(task), self.encoder, rate)
+        return self.kind(method, seed, task, self.scale.of(task), self.encoder, variant)
 
     def corpora(self, tasks: Sequence[str]) -> list[Corpus]:
         """Return the corpora of tasks."""
@@ -75,35 +94,45 @@ class Choice:
         ]
 
     def search(self, tasks: Sequence[str], methods: Sequence[str]) -> list[FineTuning]:
-        """Return the first seed's trainings with every rate, if there are rates to choose from."""
+        """Return the first seed's trainings with every variant, of the methods that have any."""
         return [
-            self.run(task, method, self.seeds[0], rate)
+            self.run(task, method, self.seeds[0], variant)
             for task in tasks
-            for rate in self.rates
+            for variant in self.variants
             for method in methods
+            if variant.varies(method)
         ]
 
-    def rate(self, task: str, method: str) -> str | None:
-        """Return the rate that is best on dev, the first of equally good ones; None if none is."""
+    def is_searched(self, method: str) -> bool:
+        """Return whether there are variants of a method."""
+        return any(variant.varies(method) for variant in self.variants)
+
+    def best(self, task: str, method: str) -> Variant | None:
+        """Return what is best on dev, the first of equally good ones; None if nothing is known."""
         found = {}
-        for rate in self.rates:
-            scores = self.run(task, method, self.seeds[0], rate).scores
+        for run in self.search([task], [method]):
+            scores = run.scores
             if scores is not None and (score := dev_score(scores)) is not None:
-                found[rate] = score
+                found[run.variant] = score
         return max(found, key=found.__getitem__, default=None)
 
     def runs(self, tasks: Sequence[str], methods: Sequence[str]) -> list[FineTuning]:
-        """Return all trainings whose rate is known: with rates to choose from, after the search."""
+        """Return all trainings that are known: those of searched methods after the search."""
         found = []
         for task in tasks:
-            rates = {method: self.rate(task, method) for method in methods}
+            best = {method: self.best(task, method) for method in methods}
             found += [
-                self.run(task, method, seed, rates[method])
+                self.run(task, method, seed, best[method])
                 for seed in self.seeds
                 for method in methods
-                if rates[method] is not None or not self.rates
+                if best[method] is not None or not self.is_searched(method)
             ]
         return found
+
+    def values(self, tasks: Sequence[str], method: str) -> dict[str, str | None]:
+        """Return what is best for a method on dev, by task."""
+        found = {task: self.best(task, method) for task in tasks}
+        return {task: best.value if best else None for task, best in found.items()}
 
 
 def plan_of(
@@ -130,8 +159,14 @@ def notes_of(
     methods: Sequence[str],
     runs: Sequence[Run],
     missing: Sequence[Run],
+    *,
+    paper: Paper = ZUO,
+    label: Callable[[str], str] = label_of,
 ) -> list[str]:
-    """Return the paragraphs below a table or figure: what is missing, how it was trained."""
+    """Return the paragraphs below a table or figure: what is missing, how it was trained.
+
+    :param label: returns what to call a method.
+    """
     notes = missing_note(missing)
     scores = [found for run in runs if (found := run.scores) is not None]
     if scores:
@@ -139,28 +174,39 @@ def notes_of(
         def all_of(name: str, form: Callable[[Any], str]) -> str:
             return ", ".join(map(form, sorted({_hashable(found[name]) for found in scores})))
 
-        parameters = all_of("parameters", lambda value: f"{value / 1e6:.1f}")
+        parameters = all_of("parameters", lambda value: f"{value / 1e6:.3g}")
         notes.append(
-            f"Encoder {Path(choice.encoder).name}, {parameters} million parameters; the paper's is"
-            f" BERT-base. Epochs, with early stopping: {_epochs(runs)}; batches of"
+            f"Encoder {Path(choice.encoder).name}, {parameters} million parameters;"
+            f" {paper.encoder}. Epochs until the end of training: {_epochs(runs)}; batches of"
             f" {all_of('batch_size', str)}; the checkpoint that is best on dev; learning rates"
             f" {all_of('lr', lambda value: f'{value:g}')}."
         )
-    if choice.rates:
+    if choice.encoder == OWN_WORDS:
+        notes.append(f"Embeddings: {'; '.join(_embeddings(choice, tasks))}.")
+    if searched := [method for method in methods if choice.is_searched(method)]:
+        values = ", ".join(variant.value for variant in choice.variants)
         chosen = "; ".join(
-            f"{label_of(method)}: "
-            + ", ".join(f"{task} {choice.rate(task, method) or '-'}" for task in tasks)
-            for method in methods
+            f"{label(method)}: "
+            + ", ".join(f"{task} {v or '-'}" for task, v in choice.values(tasks, method).items())
+            for method in searched
         )
         notes.append(
-            f"Learning rates are the best of {', '.join(choice.rates)} on dev, with seed"
+            f"The {choice.variants[0].name} is the best of {values} on dev, with seed"
             f" {choice.seeds[0]}, for all seeds of a method and task. {chosen}."
         )
     return [*notes, versions()]
 
 
+def _embeddings(choice: Choice, tasks: Sequence[str]) -> list[str]:
+    """Return what embeddings words begin with, task by task."""
+    data = {task: choice.run(task, PLAIN, choice.seeds[0]).data for task in tasks}
+    return [
+        f"{task}: {told(data_report(path)['encoder']['vocabulary'])}" for task, path in data.items()
+    ]
+
+
 def _epochs(runs: Sequence[Run]) -> str:
-    """Return for how many epochs runs have been trained, until none was better."""
+    """Return for how many epochs runs have been trained."""
     logs = [read_log(run.directory / LOG) for run in runs if run.scores is not None]
     found = sorted({round(log.valid[-1].values["epoch"]) for log in logs if log.valid})
     return " to ".join(map(str, dict.fromkeys((found[0], found[-1])))) if found else "unknown"
@@ -170,7 +216,7 @@ def _hashable(value: Any) -> Any:
     return value[0] if isinstance(value, list) else value
 
 
-# ---- Tables 4 and 6 ------------------------------------------------------------------------------
+# ---- Tables --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -216,15 +262,14 @@ def rows_of(
     """
     rows = []
     for method in methods:
-        numbers = table.reported.get(preset_reported(method))
-        reported = dict(zip(table.columns, numbers, strict=True)) if numbers else {}
+        reported = table.numbers_of(method)
         cells = {}
         for column in columns:
             of_column = [run for run in runs if (run.method, run.task) == (method, column.task)]
             cells[column.title] = Cell(reported.get(column), _over_runs(column, of_column))
         average = None
         if table.has_average and len(columns) == len(table.columns):
-            average = _average(method, list(cells.values()))
+            average = _average(table.label(method), list(cells.values()))
         rows.append(Row(method, cells, average))
     return rows
 
@@ -254,11 +299,11 @@ def _numbers(column: LabelColumn, scores: Mapping[str, Any]) -> list[float]:
     return [sum(value * size for value, size in pairs) / sum(sentences)]
 
 
-def _average(method: str, cells: Sequence[Cell]) -> Beside:
+def _average(label: str, cells: Sequence[Cell]) -> Beside:
     paper = [value for of in cells if (value := of.paper_mean) is not None]
     ours = [mean for of in cells if (mean := of.our_mean) is not None]
     return Beside(
-        method,
+        label,
         sum(paper) / len(paper) if len(paper) == len(cells) else None,
         _mean(ours) if len(ours) == len(cells) else None,
     )
@@ -279,50 +324,54 @@ def markdown(
     notes: Sequence[str],
 ) -> str:
     """Return the table, each method with the paper's numbers below ours, and gains."""
-    header = ["method", *(f"{column.title} {column.metric}" for column in columns)]
+    header = ["method", *(column.heading for column in columns)]
+    digits = {column.title: column.digits for column in columns}
     averaged = any(row.average for row in rows)
+    has_pairs = any(len(column.parts) > 1 and not column.is_pooled for column in columns)
     if averaged:
         header.append("average")
     lines, gains = [header], [header]
     for row in rows:
-        ours = ["/".join(map(cell, of.ours)) if of.ours else "-" for of in row.cells.values()]
+        ours = [
+            "/".join(cell(figure, digits=digits[title]) for figure in of.ours) if of.ours else "-"
+            for title, of in row.cells.items()
+        ]
         paper = [
-            "/".join(f"{value:.1f}" for value in of.paper) if of.paper else "-"
-            for of in row.cells.values()
+            "/".join(f"{value:.{digits[title]}f}" for value in of.paper) if of.paper else "-"
+            for title, of in row.cells.items()
         ]
         if row.average:
             ours.append(cell(row.average.ours))
             paper.append("-" if row.average.paper is None else f"{row.average.paper:.1f}")
-        lines += [[label_of(row.method), *ours]]
+        label = table.label(row.method)
+        lines += [[label, *ours]]
         if any(text != "-" for text in paper):
-            lines += [[f"{label_of(row.method)}, the paper's", *paper]]
+            lines += [[f"{label}, the paper's", *paper]]
         if row.method != PLAIN:
-            gains.append([label_of(row.method), *_gains(row, rows)])
+            gains.append([label, *_gains(row, rows, digits)])
     parts = [
-        f"# Table {table.number} of Zuo et al. (2021): {table.what}",
-        "Per cent; ours: mean ± standard deviation over the seeds"
-        f" {', '.join(map(str, seeds))}. The paper's are the best that it found for each set, with"
-        " BERT-base."
+        f"# Table {table.number} of {table.paper.cited}: {table.what}",
+        f"{table.unit}; ours: mean ± standard deviation over the seeds"
+        f" {', '.join(map(str, seeds))}. {table.paper.numbers}"
         + (" *Average*: of all sets, of two numbers in one their mean." if averaged else ""),
         markdown_table(lines),
         "## Against plain training with the same seed",
-        "Of two numbers in one their mean.",
+        *(["Of two numbers in one their mean."] if has_pairs else []),
         markdown_table(gains) if len(gains) > 1 else "No other method.",
     ]
     return "\n\n".join([*parts, *notes]) + "\n"
 
 
-def _gains(row: Row, rows: Sequence[Row]) -> list[str]:
+def _gains(row: Row, rows: Sequence[Row], digits: Mapping[str, int]) -> list[str]:
     plain = next((other for other in rows if other.method == PLAIN), None)
     found = [
-        gain(of.our_mean, plain.cells[title].our_mean) if plain else None
+        cell(gain(of.our_mean, plain.cells[title].our_mean) if plain else None, "+", digits[title])
         for title, of in row.cells.items()
     ]
     if row.average:
-        found.append(
-            gain(row.average.ours, plain.average.ours) if plain and plain.average else None
-        )
-    return [cell(value, sign="+") for value in found]
+        average = plain and plain.average
+        found.append(cell(gain(row.average.ours, average.ours) if average else None, "+"))
+    return found
 
 
 def table_plan(table: LabelTable, choice: Choice, out: Path) -> Plan:
@@ -330,32 +379,44 @@ def table_plan(table: LabelTable, choice: Choice, out: Path) -> Plan:
     tasks = choice.tasks_of(table.tasks)
     columns = [column for column in table.columns if column.task in tasks]
     methods = list(choice.methods or table.methods)
+    if any(part.metric == CORRELATION for column in columns for part in column.parts):
+        choice = replace(choice, kind=Explained)
 
     def report(runs: Sequence[FineTuning], missing: Sequence[Run]) -> None:
         rows = rows_of(table, columns, methods, runs)
-        notes = notes_of(choice, tasks, methods, runs, missing)
+        notes = notes_of(
+            choice, tasks, methods, runs, missing, paper=table.paper, label=table.label
+        )
         with written_whole(out / "table.md") as temporary:
             text = markdown(table, columns, rows, choice.seeds, notes)
             temporary.write_text(text, encoding="utf-8")
-        panels = {
-            f"{column.title} {column.metric}": [
-                Beside(row.method, (of := row.cells[column.title]).paper_mean, of.our_mean)
-                for row in rows
-            ]
+        panels = [
+            Panel(
+                column.heading,
+                column.unit,
+                [
+                    Beside(
+                        table.label(row.method),
+                        (of := row.cells[column.title]).paper_mean,
+                        of.our_mean,
+                    )
+                    for row in rows
+                ],
+            )
             for column in columns
-        }
+        ]
         if averages := [row.average for row in rows if row.average]:
-            panels["average"] = averages
-        plot_beside(panels, f"Table {table.number}: {table.what}", "per cent", out / "table.png")
+            panels.append(Panel("average", "per cent", averages))
+        plot_beside(panels, f"Table {table.number}: {table.what}", out / "table.png")
         found = {
             "table": table.number,
             "encoder": choice.encoder,
             "missing": list(map(str, missing)),
-            "rates": {
-                method: {task: choice.rate(task, method) for task in tasks} for method in methods
-            }
-            if choice.rates
-            else None,
+            "chosen": {
+                method: choice.values(tasks, method)
+                for method in methods
+                if choice.is_searched(method)
+            },
             "rows": [
                 {
                     "method": row.method,

@@ -109,7 +109,7 @@ def finish(plan: Plan, means: Means, out: Path) -> None:
         for job in jobs:
             print(_line(scale | dict(job.environment), job.command))
         if plan.search:
-            print("# then all seeds, each method and task at the rate that is best on dev")
+            print("# then all seeds, each method and task with what is best on dev")
         return
     for corpus in plan.corpora:
         if not (corpus.data / "report.json").exists():

@@ -1,6 +1,17 @@
-"""What Zuo et al. (EMNLP 2021) report: of BLEU, means of three runs; of labels, best ones."""
+"""What Zuo et al. (EMNLP 2021) report: of BLEU, means of three runs; of labels, best ones.
 
-from dataclasses import dataclass
+What Kitada and Iyatomi (2021) report is in `attention_table.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from recipes.support.methods import label_of
+
+
+def preset_reported(method: str) -> str:
+    """Return the preset whose numbers the paper has: they are for any settings that we play."""
+    return method.split(",")[0].removesuffix("-paper")
 
 
 @dataclass(frozen=True)
@@ -71,10 +82,11 @@ class Part:
 class LabelColumn:
     """A column of a table of labels.
 
-    :param metric: what its numbers are, for people.
+    :param metric: what its numbers are, for people; empty if the title says it.
     :param task: the corpus, by its name in data_prep.
     :param parts: its numbers.
     :param is_pooled: whether there is but one number, over the sentences of all parts.
+    :param digits: that the paper prints behind the point.
     """
 
     title: str
@@ -82,29 +94,72 @@ class LabelColumn:
     task: str
     parts: tuple[Part, ...]
     is_pooled: bool = False
+    unit: str = "per cent"
+    digits: int = 1
+
+    @property
+    def heading(self) -> str:
+        """Title and metric."""
+        return f"{self.title} {self.metric}".rstrip()
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper with tables of labels.
+
+    :param cited: its authors and year.
+    :param encoder: what it has in the place of our encoder.
+    :param numbers: what its numbers are.
+    """
+
+    cited: str
+    encoder: str
+    numbers: str
+
+
+ZUO = Paper(
+    "Zuo et al. (2021)",
+    encoder="the paper's is BERT-base",
+    numbers="The paper's are the best that it found for each set, with BERT-base.",
+)
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """A table of the paper, of labels of sentences.
+    """A table of a paper, of labels of sentences.
 
     :param what: it is of.
-    :param reported: the numbers of each column, by our presets.
+    :param unit: of its numbers.
+    :param reported: the numbers of each column, by our presets; by methods as they are played if
+        these have names.
     :param methods: to be compared, plain training first.
     :param has_average: of all columns, of the numbers of each the mean.
+    :param names: what the paper calls methods, where that is not how we call them.
     """
 
     number: int
     what: str
     columns: tuple[LabelColumn, ...]
-    reported: dict[str, tuple[tuple[float, ...], ...]]
+    reported: Mapping[str, tuple[tuple[float, ...], ...]]
     methods: tuple[str, ...]
     has_average: bool
+    paper: Paper = ZUO
+    unit: str = "Per cent"
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tasks(self) -> list[str]:
         """The corpora."""
         return list(dict.fromkeys(column.task for column in self.columns))
+
+    def label(self, method: str) -> str:
+        """Return what to call a method in it."""
+        return self.names.get(method) or label_of(method)
+
+    def numbers_of(self, method: str) -> Mapping[LabelColumn, tuple[float, ...]]:
+        """Return what the paper reports of a method, by column; nothing if it does not."""
+        numbers = self.reported.get(method if self.names else preset_reported(method))
+        return dict(zip(self.columns, numbers, strict=True)) if numbers else {}
 
 
 _DEV = (Part("valid"),)

@@ -6,16 +6,19 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from recipes.support.errors import RecipeError
-from recipes.support.files import CHECKPOINTS, LOG, SCORES, read_json
-from recipes.support.methods import metric_name
+from recipes.support.files import ATTENTION, CHECKPOINTS, LOG, SCORES, read_json
+from recipes.support.methods import metric_name, preset_and_changes
 from recipes.support.pool import Job, updates_done
 from recipes.support.seeds import OverSeeds
 
 _OUTPUT = "run.log"
 _UPDATES = re.compile(r"\b([0-9]+) updates of ")  # what a recipe says before it trains
+_PRESETS = Path(__file__).parents[1] / "presets" / "sentences"
+CORRELATION = "correlation"
+"""Pearson's of attention and importance: of an explained run a metric like others, no per cent."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Run:
 
     method: str
     seed: int
+
+    stages: ClassVar[tuple[str, ...]] = ("train", "score")
 
     @property
     def script(self) -> str:
@@ -83,7 +88,7 @@ class Run:
 
         return Job(
             name=str(self),
-            command=self.command(["train", "score"], options),
+            command=self.command(self.stages, options),
             output=self.directory / _OUTPUT,
             work=self.updates(gpus, options),
             done=lambda: updates_done(self.directory / LOG),
@@ -122,23 +127,95 @@ class Translating(Run):
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A setting of a method, of several from which dev chooses.
+
+    :param value: as the user gives it.
+    """
+
+    value: str
+
+    name: ClassVar[str]
+    """What the value is, for people."""
+
+    def varies(self, method: str) -> bool:
+        """Return whether a method has this setting, and leaves it open."""
+        return True
+
+    def played(self, method: str) -> str:
+        """Return the method with it."""
+        return method
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the recipe needs to know of it beside the method."""
+        return {}
+
+    @property
+    def folders(self) -> list[str]:
+        """Where results are, below those of the method as it is played."""
+        return []
+
+
+class LearningRate(Variant):
+    """The leader's."""
+
+    name = "learning rate"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """See `Variant`."""
+        return {"LR": self.value}
+
+    @property
+    def folders(self) -> list[str]:
+        """See `Variant`."""
+        return [f"lr-{self.value}"]
+
+
+class Epsilon(Variant):
+    """The radius of the follower's ball."""
+
+    name = "epsilon"
+    option = "--epsilon"
+
+    def varies(self, method: str) -> bool:
+        """See `Variant`: presets with an adversary name its radius."""
+        preset, changes = preset_and_changes(method)
+        file = _PRESETS / f"{preset}.txt"
+        if any(change.split("=")[0] == self.option for change in changes) or not file.exists():
+            return False
+        return self.option in file.read_text("utf-8").split()
+
+    def played(self, method: str) -> str:
+        """See `Variant`."""
+        return f"{method},{self.option}={self.value}"
+
+
+@dataclass(frozen=True)
 class FineTuning(Run):
     """A run of recipes/finetune.sh.
 
+    :param method: without what the variant changes.
     :param task: its RECIPE, `glue-rte`.
     :param name: the same, or that at a smaller scale.
     :param encoder: as the user gives it.
-    :param rate: the learning rate, if it is searched: such runs have directories of their own.
+    :param variant: what is searched: such runs have directories of their own.
     """
 
     task: str
     name: str
     encoder: str
-    rate: str | None = None
+    variant: Variant | None = None
 
     def __str__(self) -> str:
-        rate = "" if self.rate is None else f", learning rate {self.rate}"
-        return f"{self.name}, {self.method}{rate}, seed {self.seed}"
+        variant = "" if self.variant is None else f", {self.variant.name} {self.variant.value}"
+        return f"{self.name}, {self.method}{variant}, seed {self.seed}"
+
+    @property
+    def played(self) -> str:
+        """The method as finetune.sh takes it."""
+        return self.method if self.variant is None else self.variant.played(self.method)
 
     @property
     def script(self) -> str:
@@ -148,9 +225,9 @@ class FineTuning(Run):
     @property
     def directory(self) -> Path:
         """See `Run`."""
-        at = [] if self.rate is None else [f"lr-{self.rate}"]
+        at = [] if self.variant is None else self.variant.folders
         encoder = Path(self.encoder).name
-        return Path("results", self.name, encoder, self.method, *at, f"seed-{self.seed}")
+        return Path("results", self.name, encoder, self.played, *at, f"seed-{self.seed}")
 
     @property
     def data(self) -> Path:
@@ -165,15 +242,33 @@ class FineTuning(Run):
     @property
     def variables(self) -> dict[str, str]:
         """See `Run`."""
-        found = {"RECIPE": self.task, "ENCODER": self.encoder, **super().variables}
-        if self.rate is not None:
-            found |= {"LR": self.rate, "OUT": str(self.directory)}
+        found = {"RECIPE": self.task, "ENCODER": self.encoder}
+        found |= {"METHOD": self.played, "SEED": str(self.seed)}
+        if self.variant is not None and self.variant.variables:
+            found |= {**self.variant.variables, "OUT": str(self.directory)}
         return found
 
     def headline(self, scores: Mapping[str, Any]) -> str:
         """See `Run`."""
         score = dev_score(scores)
         return f"dev {metric_name(scores['metric'])} {'-' if score is None else f'{score:.1f}'}"
+
+
+class Explained(FineTuning):
+    """One whose attention is laid beside the importance of words, too."""
+
+    stages = (*FineTuning.stages, "attention")
+
+    @property
+    def scores(self) -> dict[str, Any] | None:
+        """See `Run`; the correlation is a metric of the split that it is of."""
+        scores = super().scores
+        if scores is None or not (self.directory / ".attention").exists():
+            return None
+        found = read_json(self.directory / ATTENTION, "the recipe")
+        of_split = scores["splits"][found["split"]].setdefault("metrics", {})
+        of_split[CORRELATION] = {"value": found["models"][-1]["correlation"]}
+        return scores
 
 
 def dev_score(scores: Mapping[str, Any]) -> float | None:

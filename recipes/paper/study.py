@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recipes.paper.beside import cell
 from recipes.paper.runs import Translating, over_runs
 from recipes.paper.tables import PLAIN
+from recipes.support.curves import draw_points
 from recipes.support.files import written_whole
 from recipes.support.markdown import markdown_table
 from recipes.support.methods import name_of
@@ -151,7 +151,9 @@ def plot(
         panels_of_figure = figure.subplots(1, len(drawn), sharey=True)
         for axes, panel in zip(panels_of_figure, drawn, strict=True):
             for method in METHODS:
-                _curve(axes, [p for p in points if (p.panel, p.method) == (panel.title, method)])
+                of_panel = [p for p in points if (p.panel, p.method) == (panel.title, method)]
+                style = {"color": _COLOURS[method]}
+                draw_points(axes, {p.value: p.bleu for p in of_panel}, name_of(method), style)
             if plain is not None:
                 axes.axhline(
                     plain.mean, color="black", linestyle="--", linewidth=1.2, label="plain"
@@ -167,23 +169,6 @@ def plot(
         panels_of_figure[0].legend(loc="best")
         with written_whole(path) as temporary:
             figure.savefig(temporary, dpi=130)
-
-
-def _curve(axes: Axes, points: Sequence[Point]) -> None:
-    found = [(point.value, point.bleu) for point in points if point.bleu is not None]
-    if not found:
-        return
-    method = points[0].method
-    axes.errorbar(
-        [value for value, _ in found],
-        [bleu.mean for _, bleu in found],
-        yerr=[bleu.std or 0.0 for _, bleu in found],
-        marker="o",
-        markersize=5,
-        capsize=3,
-        color=_COLOURS[method],
-        label=name_of(method),
-    )
 
 
 def runs_of(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes.paper.beside import Beside, cell, plot_beside, preset_reported
-from recipes.paper.reported import PaperTable
+from recipes.paper.beside import Beside, Panel, cell, plot_beside
+from recipes.paper.reported import PaperTable, preset_reported
 from recipes.paper.runs import Translating, gain, over_runs
 from recipes.support.markdown import markdown_table
 from recipes.support.methods import label_of
@@ -103,8 +103,8 @@ def markdown(
 
 def plot(table: PaperTable, rows: dict[str, list[Row]], path: Path) -> None:
     """Draw ours beside the paper's, a panel for each recipe. A PNG, written whole or not at all."""
-    panels = {
-        name: [Beside(row.method, row.paper, row.bleu) for row in of_name]
+    panels = [
+        Panel(name, "BLEU", [Beside(label_of(row.method), row.paper, row.bleu) for row in of_name])
         for name, of_name in rows.items()
-    }
-    plot_beside(panels, f"Table {table.number}, {_NAMES[table.score]}", "BLEU", path)
+    ]
+    plot_beside(panels, f"Table {table.number}, {_NAMES[table.score]}", path)

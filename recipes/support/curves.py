@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from recipes.support.plot import smooth
+from recipes.support.seeds import OverSeeds
 from recipes.training.training_log import Curve
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and two greys.
@@ -55,6 +56,27 @@ def draw(
     x = curve.updates * per_update
     axes.plot(x, curve.mean, label=label, **style)
     axes.fill_between(x, curve.low, curve.high, color=style["color"], alpha=0.12, linewidth=0)
+
+
+def draw_points(
+    axes: Axes, figures: Mapping[float, OverSeeds | None], label: str, style: Mapping[str, Any]
+) -> None:
+    """Draw a curve through figures over seeds, with their deviations.
+
+    :param figures: by what is on the axis; None where there is none.
+    """
+    found = {value: figure for value, figure in figures.items() if figure is not None}
+    if found:
+        axes.errorbar(
+            list(found),
+            [figure.mean for figure in found.values()],
+            yerr=[figure.std or 0.0 for figure in found.values()],
+            marker="o",
+            markersize=5,
+            capsize=3,
+            label=label,
+            **style,
+        )
 
 
 def look(number: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ CHECKPOINTS = "checkpoints"
 SCORES = "scores.json"
 TRANSLATIONS = "translations.tsv"
 PREDICTIONS = "predictions.tsv"
+ATTENTION = "attention.json"
 SUMMARY = "summary.json"
 PICTURE = "training.png"
 

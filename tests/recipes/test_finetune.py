@@ -198,7 +198,10 @@ def test_an_encoder_that_is_there_is_not_made(place: str, bert: Path, tmp_path: 
 
 
 def test_words_are_made_with_the_corpus_and_trained_as_in_their_paper(tmp_path: Path) -> None:
-    """Appendix B of Kitada and Iyatomi (2021): Adam at 1e-3, L2 of 1e-5, no dropout, 256 units."""
+    """Kitada and Iyatomi (2021), Appendix B: Adam at 1e-3, L2 of 1e-5, no dropout, 256 units.
+
+    Of these each direction has half; the rest is in their released configuration.
+    """
     root = shell.link_root(tmp_path)
     words = root / "data/glue-rte.words/words"
     words.mkdir(parents=True)
@@ -217,8 +220,33 @@ def test_words_are_made_with_the_corpus_and_trained_as_in_their_paper(tmp_path: 
     assert (found.lr, found.weight_decay, found.encoder_embed_dim) == ([1e-3], 1e-5, 50)
     assert not [word for word in given if "dropout" in word or "hidden" in word]
     usual = AttentionClassifierConfig()
-    assert (usual.dropout, usual.encoder_hidden_size) == (0.0, 256)
+    assert (usual.dropout, 2 * usual.encoder_hidden_size) == (0.0, 256)
+    assert (found.batch_size, found.max_epoch, found.patience, found.clip_norm) == (32, 8, -1, 0)
+    assert (found.adam_betas, found.lr_scheduler, found.warmup_updates) == (
+        "(0.9, 0.999)",
+        "fixed",
+        0,
+    )
     assert found.finetune_from_model == f"{data}/words/model.pt"
+
+
+@pytest.mark.parametrize("scale", ["full", "tiny"])
+def test_babi_s_words_are_small_and_random(scale: str) -> None:
+    """Appendix B: 50 channels from scratch, 64 units in both directions; what is given wins."""
+    variables = {
+        "ENCODER": "words",
+        "RECIPE": "babi-2",
+        "SCALE": scale,
+        "PREPARE": "--vector-dim 9",
+    }
+    status, said = dry_run(None, "data", "train", METHOD="plain", **variables)
+    assert status == 0, said
+    assert "--vectors none --vector-dim 50 " in said
+    (line,) = (line for line in said.splitlines() if " -m data_prep " in line)
+    assert line.split().index("9") > line.split().index("50")
+    given = trained_with(said)
+    assert given[given.index("--encoder-hidden-size") + 1] == "32"
+    assert given[given.index("--max-epoch") + 1] == ("8" if scale == "full" else "1")
 
 
 @pytest.mark.slow

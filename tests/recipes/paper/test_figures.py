@@ -214,7 +214,7 @@ def test_table_4_at_tiny_scale(root: Path) -> None:
     assert found["missing"] == []
     for row in found["rows"]:
         for title, task in (("RTE", "rte"), ("STS-B", "sts-b")):
-            rate = found["rates"][row["method"]][f"glue-{task}"]
+            rate = found["chosen"][row["method"]][f"glue-{task}"]
             by_seed = row["columns"][title]["ours"][0]["by_seed"]
             for seed, value in by_seed.items():
                 where = f"results/glue-{task}-tiny/bert/{row['method']}/lr-{rate}/seed-{seed}"

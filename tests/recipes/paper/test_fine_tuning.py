@@ -11,7 +11,7 @@ from recipes.paper import fine_tuning
 from recipes.paper.fine_tuning import Choice
 from recipes.paper.plan import Scale
 from recipes.paper.reported import LABELS, LabelTable
-from recipes.paper.runs import FineTuning
+from recipes.paper.runs import FineTuning, LearningRate
 from recipes.support.files import LOG, read_json, write_json
 
 AVERAGES = {"plain": 81.5, "freeat": 82.6, "freelb": 83.3, "smart": 83.8, "salt": 84.5}
@@ -50,7 +50,7 @@ def choice(**changes: Any) -> Choice:
         "methods": ["plain", "salt"],
         "seeds": [1, 2],
         "encoder": "minilm",
-        "rates": [],
+        "variants": [],
         "scale": Scale("full"),
     }
     return Choice(**(usual | changes))
@@ -104,7 +104,7 @@ def test_a_table_has_ours_beside_the_paper_s(here: Path) -> None:
     assert ["SALT", "+4.0", "+4.0"] in rows  # of the seed that both have
     assert "**Missing:** glue-rte, salt, seed 2; glue-mrpc, salt, seed 2." in text
     assert "Encoder minilm, 22.7 million parameters" in text
-    assert "early stopping: 3; batches of 32" in text
+    assert "the end of training: 3; batches of 32" in text
     found = read_json(here / "out/table.json", "the test")
     salt = found["rows"][1]["columns"]["MRPC"]
     assert salt["paper"] == [88.4, 91.8]
@@ -168,7 +168,7 @@ def test_a_correlation_that_is_not_defined_is_none(here: Path) -> None:
 
 
 def test_every_method_has_the_rate_that_is_best_for_it_on_dev(here: Path) -> None:
-    chosen = choice(rates=["1e-5", "1e-4", "1e-3"])
+    chosen = choice(variants=list(map(LearningRate, ["1e-5", "1e-4", "1e-3"])))
     methods = ["plain", "salt"]
     search = chosen.search(["glue-rte"], methods)
     assert len({run.directory for run in search}) == len(search) == 6
@@ -182,12 +182,13 @@ def test_every_method_has_the_rate_that_is_best_for_it_on_dev(here: Path) -> Non
         ("salt", "1e-4"): None,  # a failure
     }
     for run in search:
-        if (score := dev.get((run.method, run.rate or ""))) is not None:
+        assert run.variant is not None
+        if (score := dev.get((run.method, run.variant.value))) is not None:
             finish(run, ("valid", "accuracy", score), ("test", "accuracy", 0.0))
-    assert chosen.rate("glue-rte", "plain") == "1e-4"
-    assert chosen.rate("glue-rte", "salt") == "1e-5"
+    assert chosen.best("glue-rte", "plain") == LearningRate("1e-4")
+    assert chosen.best("glue-rte", "salt") == LearningRate("1e-5")
     runs = chosen.runs(["glue-rte"], methods)
-    assert [(r.seed, r.method, r.rate) for r in runs] == [
+    assert [(r.seed, r.method, r.variant and r.variant.value) for r in runs] == [
         (1, "plain", "1e-4"),
         (1, "salt", "1e-5"),
         (2, "plain", "1e-4"),
@@ -195,6 +196,8 @@ def test_every_method_has_the_rate_that_is_best_for_it_on_dev(here: Path) -> Non
     ]
     assert runs[0] in search  # the first seed is not trained again
     assert runs[0].variables["OUT"] == "results/glue-rte/minilm/plain/lr-1e-4/seed-1"
-    plan = fine_tuning.table_plan(LABELS["table4"], choice(tasks=["rte"], rates=["1e-4"]), here)
+    assert runs[0].variables["LR"] == "1e-4"
+    chosen = choice(tasks=["rte"], variants=[LearningRate("1e-4")])
+    plan = fine_tuning.table_plan(LABELS["table4"], chosen, here)
     plan.report([])
     assert "the best of 1e-4 on dev, with seed 1" in (here / "table.md").read_text("utf-8")

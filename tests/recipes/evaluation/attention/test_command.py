@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from recipes.attention import __main__ as command
-from recipes.attention.__main__ import FIGURES, PAGE, PICTURE, TABLE, measure
+from recipes.attention.__main__ import PAGE, PICTURE, TABLE, measure
 from recipes.attention.importance import explain
 from recipes.models.model import load
 from recipes.support.errors import RecipeError
-from recipes.support.files import read_json
+from recipes.support.files import ATTENTION, read_json
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
@@ -38,7 +38,7 @@ def test_translations(
     )
     arguments = [word_data, "--checkpoint", word_model, word_model, "--label", "A", "B"]
     run(monkeypatch, *arguments, "--out", tmp_path / "out", "--alignments", links)
-    written = read_json(tmp_path / "out" / FIGURES, "")
+    written = read_json(tmp_path / "out" / ATTENTION, "")
     first, second = written["models"]
     assert {**first, "label": "B"} == second
     words = sum(len(line.split()) for line in lines)
@@ -71,7 +71,7 @@ def test_classes(opinions: Path, opinion_model: Path, tmp_path: Path) -> None:
         for held in ("constant", "free")
     }
     assert tables["constant"] != tables["free"]
-    written = read_json(tmp_path / "free" / FIGURES, "")
+    written = read_json(tmp_path / "free" / ATTENTION, "")
     (model,) = written["models"]
     assert (written["split"], model["unit"], model["sentences"]) == ("test", "sentence", 60)
     assert model["alignment"] is None
@@ -92,7 +92,7 @@ def test_without_a_test_split_it_is_valid(
     del report["raw"]["kept"]["test"]
     (data / "report.json").write_text(json.dumps(report), "utf-8")
     measure(data, {"x": word_model}, tmp_path / "out", cpu=True)
-    assert read_json(tmp_path / "out" / FIGURES, "")["split"] == "valid"
+    assert read_json(tmp_path / "out" / ATTENTION, "")["split"] == "valid"
 
 
 def test_what_cannot_be_explained(
