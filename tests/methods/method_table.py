@@ -85,6 +85,20 @@ ROWS = [
     Row("freeat", naive.freeat, {**STEP, **TASK_LOSS, "adv_weight": 1.0, "replays": 3}),
     Row("freeat", naive.freeat_divergence, {**STEP, **DIVERGENCE, "replays": 3}),
     Row(
+        "mat",
+        naive.mat,
+        {
+            **STEP,
+            "init_std": 0.05,
+            "follower_samples": 2,
+            "follower_mean_decay": 0.3,
+            "leader_samples": 3,
+            "leader_mean_decay": 0.4,
+            "thermal_noise": 0.0,
+        },
+        passes=3,
+    ),
+    Row(
         "adv",
         naive.random_perturbation,
         {**BALL, "ascent_steps": 0},

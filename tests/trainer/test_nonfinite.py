@@ -100,8 +100,8 @@ class Watch:
             self.memory = task.memory and task.memory.state_dict()
             return begin(task, sample, model, *more, **named)
 
-        def update_skipped(task: Any, update: int, why: Any) -> None:
-            skip(task, update, why)
+        def update_skipped(task: Any, trainer: Any, update: int, why: Any) -> None:
+            skip(task, trainer, update, why)
             self.skipped.append(update)
             self.tasks.append(task)
             assert all(map(torch.equal, self.model.parameters(), self.before))
@@ -281,7 +281,7 @@ def test_all_workers_skip_what_one_of_them_cannot_use(toy_data: Path, tmp_path: 
     assert training.state(tmp_path / "both")["optimizer_history"][-1]["num_updates"] == 6
 
 
-@pytest.mark.parametrize("rule", ["sgd", "normalized", "sign", "adam"])
+@pytest.mark.parametrize("rule", ["sgd", "normalized", "sign", "adam", "rmsprop"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_no_ascent_rule_swallows_what_is_not_finite(rule: Any, value: float, norm: Any) -> None:
