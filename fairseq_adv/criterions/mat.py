@@ -10,8 +10,8 @@ from fairseq_adv.core.methods.mat import MAT
 from fairseq_adv.core.players.mixed import MixedLeader, Thermal
 from fairseq_adv.core.players.start import Gaussian
 from fairseq_adv.core.settings import InvalidSetting
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.options import (
+from fairseq_adv.criterions.common.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.common.options import (
     ASCENT,
     COMPARED,
     ReplayConfig,

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from fairseq_adv.core.gauges import PartOfGradient
 from fairseq_adv.core.method import Interacts
-from fairseq_adv.criterions.adversarial import PLAYS_GAMES, AdversarialCriterion
-from fairseq_adv.criterions.measures import are_of_games
+from fairseq_adv.criterions.common.adversarial import PLAYS_GAMES, AdversarialCriterion
+from fairseq_adv.criterions.common.measures import are_of_games
 from fairseq_adv.games.game import FairseqGame
 from fairseq_adv.tasks import workers
 from fairseq_adv.tasks.optimizer_backward import OptimizerBackward

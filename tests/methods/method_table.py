@@ -19,7 +19,7 @@ from fairseq_adv.core.players.ball import Ball
 from fairseq_adv.core.players.start import Gaussian, Noise, Sphere, Start, Uniform
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.sites import Delta, Site
-from fairseq_adv.criterions.options import sites
+from fairseq_adv.criterions.common.options import sites
 from fairseq_adv.games.game import FairseqGame
 from tests.methods import naive
 from tests.support import sentences, tiny

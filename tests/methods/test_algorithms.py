@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fairseq_adv.core.players.rule import REMEMBERS
-from fairseq_adv.criterions.options import sites
+from fairseq_adv.criterions.common.options import sites
 from fairseq_adv.games.dropout import fast_dropout
 from fairseq_adv.trainer.replay import Memory
 from tests.methods import naive

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fairseq_adv.core.backward import Backward
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.common.adversarial import AdversarialCriterion
 from fairseq_adv.games.game import FairseqGame
 from fairseq_adv.tasks.adversarial_translation import (
     AdversarialTranslationConfig,

@@ -22,7 +22,7 @@ from fairseq_adv.core.players.follower import Follower
 from fairseq_adv.core.players.mixed import COLD
 from fairseq_adv.core.players.start import Gaussian, Start
 from fairseq_adv.core.settings import InvalidSetting
-from fairseq_adv.criterions.unsupported import SurroundingsConfig
+from fairseq_adv.criterions.common.unsupported import SurroundingsConfig
 from fairseq_adv.games.sites import SITES
 
 BOTH = "both"
