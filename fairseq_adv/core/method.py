@@ -13,6 +13,7 @@ from fairseq_adv.core.comparison.evaluation import Term
 from fairseq_adv.core.game import Game
 from fairseq_adv.core.players.directions import FREE, Directions
 from fairseq_adv.core.players.follower import Follower
+from fairseq_adv.core.players.mixed import MixedLeader
 from fairseq_adv.core.sites import Delta
 
 Raised = Literal["divergence", "task-loss"]
@@ -79,6 +80,8 @@ class Method(ABC):
 
     follower: Follower | None
     """The adversary; None where there is none."""
+    leader: MixedLeader | None = None
+    """How the model plays a mixed strategy; None where it makes one move."""
     replays: int = 1
     """How many times in a row each group of batches is to be trained on."""
     ascends_apart = False

@@ -8,8 +8,8 @@ from fairseq.criterions import register_criterion
 from fairseq_adv.core.methods.adv import Adv
 from fairseq_adv.core.players.ball import radius
 from fairseq_adv.core.players.start import AtRest, Sphere
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.options import BALL, build, follower, options
+from fairseq_adv.criterions.common.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.common.options import BALL, build, follower, options
 
 _EPSILON = field(
     default=0.3, metadata={"help": "length of the follower's one step, in embedding units"}

@@ -7,8 +7,8 @@ from fairseq.criterions import register_criterion
 from fairseq_adv.core.methods.freeat import FreeAT
 from fairseq_adv.core.players.start import AtRest
 from fairseq_adv.core.settings import InvalidSetting
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.options import (
+from fairseq_adv.criterions.common.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.common.options import (
     BALL,
     COMPARED,
     STEP,

@@ -7,8 +7,8 @@ from fairseq.criterions import register_criterion
 
 from fairseq_adv.core.methods.freelb import FreeLB
 from fairseq_adv.core.players.start import Uniform
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.options import BALL, COMPARED, build, follower, options
+from fairseq_adv.criterions.common.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.common.options import BALL, COMPARED, build, follower, options
 
 FreeLBConfig = options(
     "FreeLBConfig",

@@ -9,8 +9,8 @@ from fairseq.criterions import register_criterion
 from fairseq_adv.core.methods.r3f import R3F
 from fairseq_adv.core.players.directions import FREE
 from fairseq_adv.core.players.start import Noise
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.options import COMPARED, build, follower, options
+from fairseq_adv.criterions.common.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.common.options import COMPARED, build, follower, options
 
 R3FConfig = options(
     "R3FConfig",

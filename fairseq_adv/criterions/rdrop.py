@@ -6,8 +6,8 @@ from typing import Any
 from fairseq.criterions import register_criterion
 
 from fairseq_adv.core.methods.rdrop import RDrop
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.options import ScheduleConfig, options
+from fairseq_adv.criterions.common.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.common.options import ScheduleConfig, options
 
 RDropConfig = options(
     "RDropConfig",

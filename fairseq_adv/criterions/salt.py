@@ -9,8 +9,8 @@ from fairseq_adv.core.methods.salt import SALT
 from fairseq_adv.core.methods.vat import VAT
 from fairseq_adv.core.players.start import Gaussian
 from fairseq_adv.core.settings import InvalidSetting, at_least
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.options import (
+from fairseq_adv.criterions.common.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.common.options import (
     ASCENT,
     COMPARED,
     PerturbConfig,

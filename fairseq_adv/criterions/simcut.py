@@ -7,8 +7,8 @@ from fairseq.criterions import register_criterion
 
 from fairseq_adv.core.methods.simcut import SimCut
 from fairseq_adv.core.settings import InvalidSetting
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.options import COMPARED, build, options, sites
+from fairseq_adv.criterions.common.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.common.options import COMPARED, build, options, sites
 
 _MEANS: dict[str, Any] = {
     "adv_weight": field(

@@ -8,8 +8,8 @@ from omegaconf import II
 
 from fairseq_adv.core.methods.smart import SMART
 from fairseq_adv.core.players.start import Gaussian
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.options import ASCENT, PerturbConfig, build, follower, options
+from fairseq_adv.criterions.common.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.common.options import ASCENT, PerturbConfig, build, follower, options
 from fairseq_adv.games.game import FairseqGame
 
 

@@ -6,8 +6,8 @@ from fairseq.criterions import register_criterion
 
 from fairseq_adv.core.methods.vat import VAT
 from fairseq_adv.core.players.start import Gaussian
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.options import ASCENT, build, follower, options
+from fairseq_adv.criterions.common.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.common.options import ASCENT, build, follower, options
 
 VATConfig = options(
     "VATConfig",

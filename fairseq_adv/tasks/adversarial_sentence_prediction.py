@@ -13,7 +13,7 @@ from fairseq.tasks import register_task
 from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
 from omegaconf import II
 
-from fairseq_adv.criterions.unsupported import refuse_sharding
+from fairseq_adv.criterions.common.unsupported import refuse_sharding
 from fairseq_adv.games.sentence_prediction import SentenceGame
 from fairseq_adv.tasks.adversarial_training import AdversarialTraining
 from fairseq_adv.trainer import vocabulary

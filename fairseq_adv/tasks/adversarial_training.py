@@ -19,14 +19,15 @@ from torch import Tensor
 
 from fairseq_adv.core.gauges import PartOfGradient
 from fairseq_adv.core.method import Interacts
-from fairseq_adv.criterions.adversarial import PLAYS_GAMES, AdversarialCriterion
-from fairseq_adv.criterions.measures import are_of_games
+from fairseq_adv.criterions.common.adversarial import PLAYS_GAMES, AdversarialCriterion
+from fairseq_adv.criterions.common.measures import are_of_games
 from fairseq_adv.games.game import FairseqGame
 from fairseq_adv.tasks import workers
 from fairseq_adv.tasks.optimizer_backward import OptimizerBackward
 from fairseq_adv.trainer import vocabulary
 from fairseq_adv.trainer.hooks import Stop, UpdateSkipped
 from fairseq_adv.trainer.interruption import Interruption
+from fairseq_adv.trainer.mixed_leader import SampledLeader
 from fairseq_adv.trainer.nonfinite import SkippedUpdates
 from fairseq_adv.trainer.replay import Memory, ReplayedBatches
 
@@ -43,6 +44,8 @@ class AdversarialTraining:
     """Asks fairseq for the average of earlier models, where --store-ema keeps one."""
     memory: Memory | None = None
     """What batches carry from replay to replay, where the criterion replays them."""
+    sampled: SampledLeader | None = None
+    """The model as a player of a mixed strategy, where the criterion's method has one."""
     skipped: SkippedUpdates | None = None
     """Updates without a finite gradient, where the criterion is one of fairseq_adv."""
     stop: Stop | None = None
@@ -51,8 +54,8 @@ class AdversarialTraining:
     _interaction: PartOfGradient | None = None
     """The leader-follower term of the running update, where it is measured."""
     _model: Any = None
-    _replayed: Any
-    """The criterion's options, where it replays."""
+    _replayed: AdversarialCriterion
+    """The criterion, where it replays."""
     _memories: list[dict[str, Any]]
 
     def build_model(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
@@ -96,7 +99,9 @@ class AdversarialTraining:
             self.skipped = SkippedUpdates(criterion.cfg._name, limit)
             if criterion.method.replays > 1:
                 self.memory = Memory(criterion.method.replays)
-                self._replayed = criterion.cfg
+                self._replayed = criterion
+            if criterion.method.leader is not None:
+                self.sampled = SampledLeader(criterion.method.leader, criterion.cfg.gauge_interval)
         return criterion
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
@@ -105,11 +110,11 @@ class AdversarialTraining:
         if (
             self.memory is None
             or isinstance(batches, ReplayedBatches)
-            or dataset is not self.dataset(self._replayed.train_subset)  # type: ignore[attr-defined]
+            or dataset is not self.dataset(self._replayed.cfg.train_subset)  # type: ignore[attr-defined]
         ):
             return batches
-        cfg = self._replayed
-        replayed = ReplayedBatches(batches, cfg.replays, cfg.update_freq, cfg.max_update)
+        cfg, replays = self._replayed.cfg, self._replayed.method.replays
+        replayed = ReplayedBatches(batches, cfg._name, replays, cfg.update_freq, cfg.max_update)
         if dataset in self.dataset_to_epoch_iter:  # type: ignore[attr-defined]
             self.dataset_to_epoch_iter[dataset] = replayed  # type: ignore[attr-defined]
         return replayed
@@ -129,8 +134,15 @@ class AdversarialTraining:
         if self.memory is not None:
             self.memory.begin_epoch(epoch)
 
-    def before_checkpoint(self) -> None:
+    def before_validation(self, trainer: Any) -> None:
+        """See `trainer.hooks`: a leader's sample is not what is validated."""
+        if self.sampled is not None:
+            self.sampled.show_start(trainer)
+
+    def before_checkpoint(self, trainer: Any) -> None:
         """Bring what all workers remember to the one that writes; called on each of them."""
+        if self.sampled is not None:
+            self.sampled.show_start(trainer)
         if self.memory is None:
             return
         self._memories = [self.memory.state_dict()]
@@ -140,7 +152,12 @@ class AdversarialTraining:
 
     def get_checkpoint_dict(self) -> dict[str, Any]:
         """fairseq's hook: what goes into a checkpoint, under the name of the task's class."""
-        return {} if self.memory is None else {type(self).__name__: {"memories": self._memories}}
+        if self.memory is None:
+            return {}
+        found: dict[str, Any] = {"memories": self._memories}
+        if self.sampled is not None:
+            found["leader"] = self.sampled.state_dict()
+        return {type(self).__name__: found}
 
     def set_checkpoint_dict(self, state: dict[str, Any]) -> None:
         """fairseq's hook: what came out of a checkpoint.
@@ -150,6 +167,8 @@ class AdversarialTraining:
         memories = state["memories"]
         if self.memory is not None and len(memories) == workers.world_size():
             self.memory.load_state_dict(memories[workers.rank()])
+            if self.sampled is not None and "leader" in state:
+                self.sampled.load_state_dict(state["leader"])
 
     def state_dict(self) -> dict[str, Any]:
         """fairseq's hook: what a task remembers; here also which dictionaries it has."""
@@ -173,7 +192,6 @@ class AdversarialTraining:
             return loss, sample_size, self._with_vote(log)
         model.train()
         model.set_num_updates(update_num)
-        replay = 0 if self.memory is None else self.memory.replay
         interaction = self._measured_interaction(criterion, model, update_num)
         # fairseq synchronises a plain one by itself
         with workers.synchronised_once(model) if criterion.plays(update_num) else nullcontext():
@@ -184,7 +202,7 @@ class AdversarialTraining:
                 OptimizerBackward(optimizer, ignore_grad),
                 reference_model=ema_model,
                 memory=None if ignore_grad else self.memory,  # a stand-in is nobody's replay
-                replay=replay,
+                replay=self._replay,
                 interaction=interaction,
                 autocast=isinstance(optimizer, AMPOptimizer),
             )
@@ -210,8 +228,15 @@ class AdversarialTraining:
         """Whether an update whose gradient is not finite is skipped."""
         return self.skipped is not None
 
-    def begin_update(self) -> None:
+    @property
+    def _replay(self) -> int:
+        """Which one of its group, from 0, the running update is."""
+        return 0 if self.memory is None else self.memory.replay
+
+    def begin_update(self, trainer: Any) -> None:
         """See `trainer.hooks`."""
+        if self.sampled is not None:
+            self.sampled.begin_update(trainer, self._replay)
         self._interaction = None
         if self.skipped is not None:
             self.skipped.begin_update()
@@ -250,8 +275,10 @@ class AdversarialTraining:
             self._interaction = PartOfGradient(trained)
         return self._interaction
 
-    def end_update(self) -> None:
+    def end_update(self, trainer: Any) -> None:
         """See `trainer.hooks`."""
+        if self.sampled is not None:
+            self.sampled.end_update(trainer, self._replay)
         if self.skipped is not None:
             self.skipped.end_update()
             if self.skipped.total:
@@ -259,9 +286,11 @@ class AdversarialTraining:
         if self.memory is not None:
             self.memory.end_update()
 
-    def update_skipped(self, update: int, why: UpdateSkipped) -> None:
+    def update_skipped(self, trainer: Any, update: int, why: UpdateSkipped) -> None:
         """See `trainer.hooks`."""
         assert self.skipped is not None, "no other criterion skips"
+        if self.sampled is not None:
+            self.sampled.end_update(trainer, self._replay, skipped=True)
         self.stop = self.stop or self.skipped.skip(update, why, is_master=workers.rank() == 0)
         if self.memory is not None:
             self.memory.end_update(skipped=True)

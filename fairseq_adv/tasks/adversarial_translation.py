@@ -10,7 +10,7 @@ from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import II
 
-from fairseq_adv.criterions.unsupported import refuse_sharding
+from fairseq_adv.criterions.common.unsupported import refuse_sharding
 from fairseq_adv.tasks.translation_training import TranslationTraining
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from fairseq.tasks import register_task
 from fairseq.tasks.translation_multi_simple_epoch import TranslationMultiSimpleEpochTask
 
-from fairseq_adv.criterions.unsupported import refuse_sharding
+from fairseq_adv.criterions.common.unsupported import refuse_sharding
 from fairseq_adv.tasks.translation_training import TranslationTraining
 
 

@@ -32,7 +32,7 @@ class GameTrainer(Trainer):
         if not hasattr(self.task, "begin_update"):
             return super().train_step(self._with_data(samples), raise_oom)
         before = self.get_num_updates()
-        self.task.begin_update()
+        self.task.begin_update(self)
         if self._running:
             return super().train_step(self._with_data(samples), raise_oom)
         output = None
@@ -42,15 +42,21 @@ class GameTrainer(Trainer):
         except UpdateSkipped as skipped:
             self.zero_grad()
             metrics.log_stop_time("train_wall")
-            self.task.update_skipped(before + 1, skipped)
+            self.task.update_skipped(self, before + 1, skipped)
         else:
             if self.get_num_updates() > before:
-                self.task.end_update()
+                self.task.end_update(self)
         finally:
             self._running = False
         if self.task.stop and not saves_anyway(self):
             checkpoint_utils.save_checkpoint(self.cfg.checkpoint, self, self.epoch_batches, None)
         return output
+
+    def valid_step(self, *args: Any, **kwargs: Any) -> Any:
+        """fairseq's; the task is told before."""
+        if hasattr(self.task, "before_validation"):
+            self.task.before_validation(self)
+        return super().valid_step(*args, **kwargs)
 
     def _with_data(self, samples: list[Any]) -> list[Any]:
         """The batches of an update without those that are empty, since data have run out.

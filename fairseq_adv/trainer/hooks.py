@@ -3,13 +3,14 @@
 fairseq asks tasks for forward and backward passes only. A task that has `begin_update` is told of
 what comes of them, may have updates skipped and may stop the training:
 
-- `begin_update()` (again, where an update is tried again), `end_update()` (the parameters have
-  changed), `update_skipped(update, why)`;
+- `begin_update(trainer)` (again, where an update is tried again), `end_update(trainer)` (the
+  parameters have changed), `update_skipped(trainer, update, why)`;
 - `gradient_known(trainer, sample_size, norm)`: of an update that is not skipped, summed over
   workers; the norm is that of the gradient divided by the sample size, before it is clipped;
 - `skips_updates`: whether one whose gradient is not finite is skipped, and not an error;
 - `stop`: set to a `Stop`, it ends the training after the running update, with a checkpoint;
-- `before_checkpoint()`: on every worker, before one of them writes.
+- `before_validation(trainer)`: on every worker, before each batch of it;
+- `before_checkpoint(trainer)`: on every worker, before one of them writes.
 
 `GameTrainer` does so. Tests: test_nonfinite.py, test_interruption.py, test_compat.py in
 tests/trainer/.
@@ -59,7 +60,7 @@ def tell_tasks_of_checkpoints() -> None:
 
     def telling(cfg: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
         if not cfg.no_save and hasattr(trainer.task, "before_checkpoint"):
-            trainer.task.before_checkpoint()
+            trainer.task.before_checkpoint(trainer)
         saved = save_checkpoint(cfg, trainer, *args, **kwargs)
         if getattr(trainer.task, "stop", None) and not is_done(trainer):
             _leave(trainer, saved)

@@ -1,4 +1,6 @@
-"""Minibatch replay for FreeAT: batches that come several times in a row, and what they carry on.
+"""Minibatch replay: batches that come several times in a row, and what they carry on.
+
+For FreeAT, and for the samples of MAT's leader.
 
 What fairseq takes for an epoch then has `replays` times as many updates, but is still one pass over
 the data; all that counts, schedules, clips, accumulates and resumes is fairseq's own.
@@ -26,6 +28,7 @@ class ReplayedBatches(EpochBatchIterator):
     same time.
 
     :param plain: the iterator to take the batches of.
+    :param name: of the criterion, for the log.
     :param update_freq: batches per update and worker, for each epoch; the last one goes on.
     :param max_update: updates that the run is to make, for the log; 0 if that is open.
     """
@@ -33,11 +36,13 @@ class ReplayedBatches(EpochBatchIterator):
     def __init__(
         self,
         plain: EpochBatchIterator,
+        name: str,
         replays: int,
         update_freq: Sequence[int],
         max_update: int = 0,
     ) -> None:
         self.__dict__.update(plain.__dict__)
+        self.name = name
         self.replays = replays
         self.update_freq = list(update_freq)
         self.max_update = max_update
@@ -61,8 +66,9 @@ class ReplayedBatches(EpochBatchIterator):
         updates = len(replayed) // size
         run = f"; {self.max_update} updates make {self.max_update / updates:.1f} passes"
         logger.info(
-            f"freeat: {len(batches)} batches, each trained on {self.replays} times in a row: epoch "
-            f"{epoch}, one pass over the data, is {updates} updates{run if self.max_update else ''}"
+            f"{self.name}: {len(batches)} batches, each trained on {self.replays} times in a row: "
+            f"epoch {epoch}, one pass over the data, is {updates} updates"
+            f"{run if self.max_update else ''}"
         )
         return replayed
 

@@ -19,7 +19,7 @@ from fairseq_adv.core.players.ball import Ball
 from fairseq_adv.core.players.start import Gaussian, Noise, Sphere, Start, Uniform
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.sites import Delta, Site
-from fairseq_adv.criterions.options import sites
+from fairseq_adv.criterions.common.options import sites
 from fairseq_adv.games.game import FairseqGame
 from tests.methods import naive
 from tests.support import sentences, tiny
@@ -84,6 +84,20 @@ ROWS = [
     Row("freelb", naive.freelb_task_loss, {**STEP, **TASK_LOSS, "ascent_steps": 3}, passes=3),
     Row("freeat", naive.freeat, {**STEP, **TASK_LOSS, "adv_weight": 1.0, "replays": 3}),
     Row("freeat", naive.freeat_divergence, {**STEP, **DIVERGENCE, "replays": 3}),
+    Row(
+        "mat",
+        naive.mat,
+        {
+            **STEP,
+            "init_std": 0.05,
+            "follower_samples": 2,
+            "follower_mean_decay": 0.3,
+            "leader_samples": 3,
+            "leader_mean_decay": 0.4,
+            "thermal_noise": 0.0,
+        },
+        passes=3,
+    ),
     Row(
         "adv",
         naive.random_perturbation,

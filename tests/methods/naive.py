@@ -40,6 +40,7 @@ class Settings:
     rule: str = "normalized"
     norm: str = "l2"
     scope: str = "sentence"
+    mean_decay: float = 0.0
 
 
 class _Replaced(nn.Module):
@@ -203,7 +204,19 @@ class Adam:
         return (self.m / (1 - 0.9**self.t)) / (root + 1e-8)
 
 
-Rules = dict[str, Adam]
+class RMSprop:
+    """Hinton et al. (2012), with torch's decay of 0.99 and without momentum."""
+
+    def __init__(self) -> None:
+        self.v = torch.zeros(())
+
+    def __call__(self, g: Tensor) -> Tensor:
+        self.v = 0.99 * self.v + 0.01 * g**2
+        root = torch.where(self.v > 0, self.v, 1.0).sqrt() * (self.v > 0)
+        return g / (root + 1e-8)
+
+
+Rules = dict[str, Any]
 """What the rule remembers of each side between the steps of one ascent."""
 
 
@@ -215,6 +228,8 @@ def direction(g: Tensor, s: Settings, side: str, rules: Rules) -> Tensor:
         return g.sign()
     if s.rule == "adam":
         return rules.setdefault(side, Adam())(g)
+    if s.rule == "rmsprop":
+        return rules.setdefault(side, RMSprop())(g)
     assert s.rule == "sgd"
     return g
 
@@ -287,6 +302,23 @@ def smart(model: Any, sample: Any, s: Settings, seeds: list[int]) -> tuple[Tenso
         reference = log_probs(s.reference.eval(), sample, 0)
     objective = task_loss(clean, sample) + s.weight * r_s
     objective = objective + s.proximal_weight * half_symmetric(clean, reference)
+    return objective, gradient(objective, model)
+
+
+def mat(model: Any, sample: Any, s: Settings, seeds: list[int]) -> tuple[Tensor, list[Tensor]]:
+    """MAT, Algorithm 2: lines 2 to 6, and the gradient of line 9; without noise."""
+    clean = log_probs(model, sample, seeds[0])
+    delta, rules = start(s), {}
+    mean = {side: projected(d, s).detach() for side, d in delta.items()}
+    for k in range(s.steps):
+        value = half_symmetric(clean, log_probs(model, sample, seeds[1 + k], delta))
+        delta = leaves(ascend(value, delta, s, rules))
+        mean = {
+            side: s.mean_decay * mean[side] + (1 - s.mean_decay) * d.detach()
+            for side, d in delta.items()
+        }
+    value = half_symmetric(clean, log_probs(model, sample, seeds[1 + s.steps], mean))
+    objective = task_loss(clean, sample) + s.weight * value
     return objective, gradient(objective, model)
 
 

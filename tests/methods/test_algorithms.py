@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from fairseq_adv.criterions.options import sites
+from fairseq_adv.core.players.rule import REMEMBERS
+from fairseq_adv.criterions.common.options import sites
 from fairseq_adv.games.dropout import fast_dropout
 from fairseq_adv.trainer.replay import Memory
 from tests.methods import naive
@@ -93,6 +94,7 @@ RULES = {
     "normalized": {},
     "sign": {"ascent_step_size": 0.04},
     "adam": {"ascent_step_size": 0.04},
+    "rmsprop": {"ascent_step_size": 0.01},
 }
 
 
@@ -105,7 +107,7 @@ RULES = {
         for model in ("transformer", "two-classes")
         for rule in (RULES if takes(row, "ascent_rule") else ["normalized"])
         for norm, scope in (("l2", "sentence"), ("l2", "token"), ("linf", "token"))
-        if (row.criterion, rule) != ("freeat", "adam")  # refused
+        if row.criterion != "freeat" or rule not in REMEMBERS  # refused
     ],
 )
 def test_every_rule_and_norm_is_the_papers(
@@ -157,7 +159,8 @@ def check_algorithm(
         sides=sites(cfg, match.family.words) if takes(row, "perturb") else match.family.words,
         epsilon=settings.get("epsilon", 0.0),
         step_size=settings.get("ascent_step_size", settings.get("epsilon", 0.0)),
-        steps=settings.get("ascent_steps", 1),
+        steps=settings.get("ascent_steps", settings.get("follower_samples", 1)),
+        mean_decay=settings.get("follower_mean_decay", 0.0),
         rule=settings.get("ascent_rule", "normalized"),
         norm=settings.get("norm", "l2"),
         scope=settings.get("norm_scope", "sentence"),

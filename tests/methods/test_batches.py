@@ -233,7 +233,9 @@ def test_max_tokens_from_one_sentence_to_all_of_them(
 
     Also where, without dropout, that would be refused, since both of its passes are the same.
     """
-    monkeypatch.setattr("fairseq_adv.criterions.adversarial.refuse_equal_passes", lambda *_: None)
+    monkeypatch.setattr(
+        "fairseq_adv.criterions.common.adversarial.refuse_equal_passes", lambda *_: None
+    )
     results = []
     for name, options in {
         "each": ("--max-tokens", "6", "--update-freq", "16"),

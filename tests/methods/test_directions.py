@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -35,8 +36,12 @@ __all__ = ["dropout_of_games", "noise_by_position"]
 
 K = 3
 NEIGHBOURS = {"directions": "neighbours", "direction_words": K}
-DIRECTED = [row for row in ROWS if takes(row, "directions")]
-"""All that have a follower in a ball; FreeAT's neighbours are refused."""
+DIRECTED = [
+    replace(row, options=row.options | ({"leader_samples": 1} if row.criterion == "mat" else {}))
+    for row in ROWS
+    if takes(row, "directions")
+]
+"""All that have a follower in a ball; FreeAT's neighbours are refused, and MAT's replays."""
 
 
 @pytest.fixture(autouse=True)

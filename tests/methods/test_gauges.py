@@ -15,7 +15,7 @@ from fairseq_adv.core.gauges import delta_norm
 from fairseq_adv.core.methods.simcut import SimCut
 from fairseq_adv.core.players.ball import Ball
 from fairseq_adv.core.sites import Add, Keep
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.common.adversarial import AdversarialCriterion
 from fairseq_adv.games.dropout import fast_dropout
 from fairseq_adv.games.game import FairseqGame
 from tests.methods import naive

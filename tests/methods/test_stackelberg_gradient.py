@@ -34,7 +34,7 @@ RADII = {
     "one-sided": [1e-5, 1e-6, 1e-7, 1e-4, 1e-8],
 }
 TOLERANCE = {"exact": 1e-6, "central": 1e-5, "one-sided": 1e-3}
-STEP_SIZE = {"sgd": 2.0, "normalized": 0.3, "sign": 0.02, "adam": 0.02}
+STEP_SIZE = {"sgd": 2.0, "normalized": 0.3, "sign": 0.02, "adam": 0.02, "rmsprop": 0.005}
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fairseq_adv.core.backward import Backward
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.common.adversarial import AdversarialCriterion
 from fairseq_adv.games.game import FairseqGame
 from fairseq_adv.tasks.adversarial_translation import (
     AdversarialTranslationConfig,
@@ -145,7 +145,6 @@ def batch(
 
 
 ELSEWHERE = {
-    "store_ema": True,
     "ema_fp32": False,
     "update_freq": [1],
     "ddp_backend": "legacy_ddp",
@@ -189,7 +188,7 @@ class Family:
         plain = {f.name for f in fields(task.plain_options)} & options.keys()
         of_task = {**self.plain, **{option: options.pop(option) for option in plain}}
         config = CRITERION_DATACLASS_REGISTRY[name](_name=name)
-        for option, value in ELSEWHERE.items():
+        for option, value in {**ELSEWHERE, "store_ema": name == "smart"}.items():
             if hasattr(config, option):
                 setattr(config, option, value)
         for option, value in options.items():

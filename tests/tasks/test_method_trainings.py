@@ -128,7 +128,7 @@ def test_the_log_tells_the_game(
         assert ("proximal_loss" in line) == (row.criterion == "smart")
     gauged = [line["num_updates"] for line in lines if line.get("adv_gain") is not None]
     # FreeAT measures in a group's last replay, here the third.
-    expected = {"rdrop": [], "freeat": [3]}.get(row.criterion, [1, 3])
+    expected = {"rdrop": [], "freeat": [3], "mat": [3]}.get(row.criterion, [1, 3])
     assert [int(number) for number in gauged] == expected
     (valid,) = training.log_of(caplog.records, "valid")
     assert not any("adv" in key or "delta" in key for key in valid)
@@ -142,6 +142,14 @@ def test_the_log_tells_the_game(
         ("freeat", "--replays=0", "1, 2, 3"),
         ("freeat", "--adv-interval=2", "1 with freeat"),
         ("freeat", "--ascent-rule=adam", "sgd, normalized, sign"),
+        ("freeat", "--ascent-rule=rmsprop", "sgd, normalized, sign"),
+        ("mat", "--leader-samples=0", "1, 2, 3"),
+        ("mat", "--leader-mean-decay=1", "a number from 0 to below 1"),
+        ("mat", "--follower-mean-decay=-0.1", "a number from 0 to below 1"),
+        ("mat", "--follower-samples=0", "a number from 1 up"),
+        ("mat", "--thermal-noise=-1", "a number from 0 up"),
+        ("mat", "--adv-interval=2", "1 with mat"),
+        ("mat", "--directions=neighbours", "free"),
         ("freeat", "--adv-weight=1.5", "0 to 1 with --adv-objective task-loss"),
         ("freelb", "--ascent-steps=0", "a number from 1 up"),
         ("simcut", "--cutoff-rate=1.1", "0 to 1"),

@@ -12,7 +12,7 @@ from fairseq_adv.core.methods.vat import VAT
 from fairseq_adv.core.players.ball import Ball
 from fairseq_adv.core.players.start import AtRest, Gaussian
 from fairseq_adv.core.settings import means
-from fairseq_adv.criterions.options import ASCENT, COMPARED, build, follower, options, sites
+from fairseq_adv.criterions.common.options import ASCENT, COMPARED, build, follower, options, sites
 from tests.support import tiny
 
 

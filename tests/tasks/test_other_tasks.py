@@ -17,7 +17,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.tasks import TASK_REGISTRY, register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.common.adversarial import AdversarialCriterion
 from fairseq_adv.tasks.adversarial_translation import AdversarialTranslationConfig
 from fairseq_adv.tasks.translation_training import TranslationTraining
 from tests.support import tiny, training

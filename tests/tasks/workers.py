@@ -21,7 +21,7 @@ import pytest
 import torch
 from fairseq.distributed import utils as distributed_utils
 
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.common.adversarial import AdversarialCriterion
 from tests.methods.method_table import TRAINED, Row
 from tests.support import training
 

@@ -97,7 +97,7 @@ def test_every_worker_is_told_of_a_checkpoint(tmp_path: Path) -> None:
     told = []
 
     class Task:
-        def before_checkpoint(self) -> None:
+        def before_checkpoint(self, trainer: Any) -> None:
             told.append(1)
 
     class Trainer:

@@ -34,7 +34,7 @@ def iterator(
         num_shards=shards,
         shard_id=shard,
     )
-    return ReplayedBatches(plain, replays, update_freq)
+    return ReplayedBatches(plain, "freeat", replays, update_freq)
 
 
 def updates(found: ReplayedBatches, size: int, **options: Any) -> list[list[list[int]]]:
@@ -223,7 +223,7 @@ def _worker(rank: int, meet: str, out: Path) -> None:
     task.memory = Memory(2)
     task.memory.begin_epoch(1)
     replay(task.memory, delta(float(rank)), rank)
-    task.before_checkpoint()
+    task.before_checkpoint(None)
     states = [task.get_checkpoint_dict()]
     torch.distributed.broadcast_object_list(states)  # as fairseq does with what one worker reads
     task.memory = Memory(2)
@@ -246,7 +246,7 @@ def test_with_another_number_of_workers_nothing_is_remembered() -> None:
     task.memory = Memory(2)
     task.memory.begin_epoch(1)
     replay(task.memory, delta(1.0), 3)
-    task.before_checkpoint()
+    task.before_checkpoint(None)
     state = task.get_checkpoint_dict()["AdversarialTranslationTask"]
     state["memories"] *= 2
     task.memory = Memory(2)
@@ -265,9 +265,9 @@ def test_a_stand_in_batch_is_nobodys_replay() -> None:
             loss.backward()
 
     def update(**options: bool) -> None:
-        task.begin_update()
+        task.begin_update(None)
         task.train_step(batch, model, criterion, Backward(), 0, **options)  # type: ignore[arg-type]
-        task.end_update()
+        task.end_update(None)
 
     model, batch = tiny.transformer(), tiny.batch()
     update()

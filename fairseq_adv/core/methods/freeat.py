@@ -30,6 +30,7 @@ from fairseq_adv.core.backward import Accumulate
 from fairseq_adv.core.game import Game
 from fairseq_adv.core.method import Memory, Step
 from fairseq_adv.core.objective import PerturbedTaskLoss, TrainsOnAscent
+from fairseq_adv.core.players.rule import REMEMBERS, RULES
 from fairseq_adv.core.settings import InvalidSetting, means
 from fairseq_adv.core.sites import Delta, as_leaves
 
@@ -54,8 +55,11 @@ class FreeAT(TrainsOnAscent):
         super().__post_init__()
         if self.replays < 1:
             raise InvalidSetting("replays", self.replays, "1, 2, 3, ...")
-        if self.follower.rule.ascent_rule == "adam":
-            raise InvalidSetting("ascent_rule", "adam", "sgd, normalized, sign")
+        rule = self.follower.rule.ascent_rule
+        if rule in REMEMBERS:
+            raise InvalidSetting(
+                "ascent_rule", rule, ", ".join(r for r in RULES if r not in REMEMBERS)
+            )
         if self.directions.directions == "neighbours":  # which are others in the next replay
             allowed = "free; differences, raw-differences for attention"
             raise InvalidSetting("directions", "neighbours", allowed)

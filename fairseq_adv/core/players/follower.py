@@ -4,7 +4,8 @@
 
     delta^k = Pi(delta^{k-1} + eta * rule(d l_v / d delta^{k-1})),
 
-as a differentiable function of delta^{k-1}, of the gradient and of the rule's state.
+and the noise of one who plays a mixed strategy (`core.players.mixed`) before projection, as a
+differentiable function of delta^{k-1}, of the gradient and of the rule's state.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from fairseq_adv.core.game import Game
 from fairseq_adv.core.players.ball import Ball, radius
 from fairseq_adv.core.players.directions import FREE, Directions
+from fairseq_adv.core.players.mixed import COLD, Thermal, langevin_noise
 from fairseq_adv.core.players.rule import Moments, Rule, State
 from fairseq_adv.core.players.start import Sphere, Start, Uniform
 from fairseq_adv.core.settings import at_least, means
@@ -62,6 +64,7 @@ class Follower:
     ascent_steps: int = field(metadata=means("ascent steps K of the follower; 0: noise, its start"))
     attention: AttentionLengths = _AS_EMBEDDINGS
     directions: Directions = FREE
+    thermal: Thermal = COLD
 
     def __post_init__(self) -> None:
         at_least("ascent_steps", self.ascent_steps, 0)
@@ -91,8 +94,12 @@ class Follower:
         sites = {name: game.sites[name] for name in self.sites}
         delta = {name: self.start.draw(site, self.ball_of(name)) for name, site in sites.items()}
         if self.ascent_steps == 0:
-            delta = {name: self.ball_of(name).project(d) for name, d in delta.items()}
+            delta = self.projected(delta)
         return delta, self.rule.begin({name: site.zero for name, site in sites.items()})
+
+    def projected(self, delta: Delta) -> Delta:
+        """The nearest one in the balls."""
+        return {name: self.ball_of(name).project(d) for name, d in delta.items()}
 
     def move(self, game: Game, delta: Delta, gradient: Delta, state: State) -> tuple[Delta, State]:
         """One step up the gradient, and back into the ball. Differentiable in all its tensors."""
@@ -107,6 +114,9 @@ class Follower:
             if known is not None:
                 moments[name] = known
             step = rule.step(g, ball, known, steps)
+            if self.thermal.thermal_noise:
+                size, epsilon = rule.ascent_step_size, self.thermal.thermal_noise
+                step = step + langevin_noise(before, size, epsilon) * game.sites[name].mask
             # The sign of NaN would be 0, infinity would be clamped: 0 * g keeps both to be seen.
             moved[name] = ball.project(before + step + 0 * gradient[name])
         return moved, State(steps, moments)

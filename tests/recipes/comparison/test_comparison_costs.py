@@ -16,7 +16,7 @@ import torch
 from fairseq import trainer
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
 
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.common.adversarial import AdversarialCriterion
 from fairseq_adv.tasks.adversarial_training import AdversarialTraining
 from recipes.comparison import __main__ as comparison
 from recipes.comparison import costs

@@ -15,10 +15,10 @@ from fairseq_adv.core.gauges import PartOfGradient, norms_of
 from fairseq_adv.core.method import Interacts, Method
 from fairseq_adv.core.random_state import RandomState
 from fairseq_adv.core.settings import InvalidSetting
-from fairseq_adv.criterions import measures
-from fairseq_adv.criterions.options import ScheduleConfig
-from fairseq_adv.criterions.schedule import Schedule
-from fairseq_adv.criterions.unsupported import (
+from fairseq_adv.criterions.common import measures
+from fairseq_adv.criterions.common.options import ScheduleConfig
+from fairseq_adv.criterions.common.schedule import Schedule
+from fairseq_adv.criterions.common.unsupported import (
     refuse_16_bits,
     refuse_equal_passes,
     refuse_model,

@@ -19,9 +19,10 @@ from fairseq.dataclass import ChoiceEnum
 from omegaconf import II
 
 from fairseq_adv.core.players.follower import Follower
+from fairseq_adv.core.players.mixed import COLD
 from fairseq_adv.core.players.start import Gaussian, Start
 from fairseq_adv.core.settings import InvalidSetting
-from fairseq_adv.criterions.unsupported import SurroundingsConfig
+from fairseq_adv.criterions.common.unsupported import SurroundingsConfig
 from fairseq_adv.games.sites import SITES
 
 BOTH = "both"
@@ -228,4 +229,5 @@ def follower(
     :param given: see `build`.
     """
     start = build(Gaussian, cfg) if start is None else start
+    given = {"thermal": COLD, **given}
     return build(Follower, cfg, sites=sites(cfg, words), start=start, **given)

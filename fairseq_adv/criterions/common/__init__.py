@@ -1,0 +1,1 @@
+"""What the criterions of all methods have in common."""
