@@ -30,6 +30,7 @@ METHODS = {
     "salt": ASCENT,
     "vat": ASCENT,
     "smart": [*ASCENT, "--proximal-weight=0.4", *AVERAGE],
+    "mat": [*BALL, "--init-std=0.05", "--thermal-noise=0.01"],
     "adv": ["--epsilon=0.35"],
     "freelb": [*BALL, "--ascent-steps=3"],
     "freeat": [*BALL, "--replays=3"],
@@ -39,10 +40,10 @@ METHODS = {
 }
 """Options with which perturbations leave the ball in some sentences and not in others."""
 
-PERTURBS = ("salt", "vat", "smart", "adv", "freelb", "freeat", "r3f", "simcut")
-BALLS = ("salt", "vat", "smart", "adv", "freelb", "freeat")
-STEPS = ("salt", "vat", "smart", "freeat")
-COMPARES = ("salt", "vat", "freelb", "freeat", "r3f", "simcut")
+PERTURBS = ("salt", "vat", "smart", "mat", "adv", "freelb", "freeat", "r3f", "simcut")
+BALLS = ("salt", "vat", "smart", "mat", "adv", "freelb", "freeat")
+STEPS = ("salt", "vat", "smart", "mat", "freeat")
+COMPARES = ("salt", "vat", "mat", "freelb", "freeat", "r3f", "simcut")
 EVERY = tuple(METHODS)
 GAMES = EVERY[1:]
 
@@ -67,7 +68,7 @@ VARIATIONS: list[tuple[tuple[str, ...], list[str]]] = [
     (GAMES, ["--adv-parts=3"]),
     (GAMES, ["--gauge-interval=0"]),
     (GAMES, ["--gauge-interval=1"]),
-    (tuple(m for m in GAMES if m != "freeat"), ["--adv-interval=3"]),
+    (tuple(m for m in GAMES if m not in ("freeat", "mat")), ["--adv-interval=3"]),
     (PERTURBS, ["--perturb=source"]),
     (PERTURBS, ["--perturb=target"]),
     (BALLS, ["--norm=linf", "--epsilon=0.1"]),

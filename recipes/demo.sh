@@ -4,7 +4,7 @@
 # and bad ones, and makes a classifier. Run it from the root of the repository.
 #
 #   TASK    translation (default) or sentiment
-#   METHOD  salt (default), adv, vat, freeat, freelb, smart, r3f, rdrop or simcut; or transformer, plain
+#   METHOD  salt (default), adv, vat, freeat, freelb, smart, mat, r3f, rdrop or simcut; or transformer, plain
 #           training (sentiment: plain). Model, data, optimisation and number of updates are the same for all.
 #   CORPUS  of translation: de-en (default), fr-en or vi-en, with or without libreoffice-help- before it
 #   OUT     where the results go (default: results/demo or results/sentiment; with another corpus or
@@ -108,6 +108,8 @@ case $method in
   smart) # its proximal term compares with an average of earlier models, here of some 100 updates
     adversary=(--criterion smart --adv-weight 0.25 --proximal-weight 0.25 "${schedule[@]}")
     adversary+=(--store-ema --ema-decay 0.99 --ema-fp32) ;;
+  mat) # plays in every update, three on each batch in a row
+    adversary=(--criterion mat --gauge-interval 10) ;;
   r3f) adversary=(--criterion r3f --adv-weight 0.5 "${schedule[@]}") ;;
   rdrop) adversary=(--criterion rdrop --adv-weight 1.25 "${schedule[@]}") ;;
   simcut) adversary=(--criterion simcut --adv-weight 0.75 "${schedule[@]}") ;;
@@ -115,7 +117,7 @@ case $method in
     adversary=(--criterion freeat --adv-weight 0.25 --gauge-interval 10) ;;
   *)
     fail "METHOD=$method: allowed is transformer or\
- adv, vat, freeat, freelb, smart, salt, r3f, rdrop, simcut" ;;
+ adv, vat, freeat, freelb, smart, mat, salt, r3f, rdrop, simcut" ;;
 esac
 search=(--beam 5 --lenpen 1.0)
 # --------------------------------------------------------------------------------------------------
