@@ -5,7 +5,7 @@ A new method gets all of those tests by a row here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -126,6 +126,8 @@ ROWS = [
 ]
 
 every_method = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+PLAINEST = ("adv-random", "r3f")
+"""Without ascent or memory: they train as `adv` and `rdrop` do."""
 
 
 def row_named(name: str) -> Row:
@@ -146,6 +148,20 @@ TRAINED = [
     ),
 ]
 """What whole trainings are made of: every method, and other places of attack."""
+
+
+def trained(quick: Collection[str]) -> Any:
+    """A training of each; those that are not among the quick ones are slow tests."""
+    return pytest.mark.parametrize(
+        "row",
+        [
+            pytest.param(row, id=row.name, marks=[] if row.name in quick else pytest.mark.slow)
+            for row in TRAINED
+        ],
+    )
+
+
+every_training = trained([row.name for row in TRAINED if row.name not in PLAINEST])
 
 
 @dataclass(frozen=True)

@@ -174,11 +174,11 @@ def test_the_log_has_them_per_prediction_and_without_weights(
         *_, log = match.criterion.play(
             match.model,
             sample,
-            match.criterion.cfg.gauge_interval * row.options.get("replays", 1),
+            match.criterion.cfg.gauge_interval * match.criterion.method.replays,
             tiny.accumulate,
             reference_model=match.reference,
             memory=match.memory,  # type: ignore[arg-type]
-            replay=row.options.get("replays", 1) - 1,
+            replay=match.criterion.method.replays - 1,
         )
         logs.append(log)
     found = reduced(match.criterion, *logs)

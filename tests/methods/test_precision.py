@@ -103,7 +103,7 @@ def test_the_gradient_is_that_of_float64(
     monkeypatch.setattr(Divergence, "add", adding)
     monkeypatch.setattr(softmax, "_to_logits", to_logits_noted)
     # Each further step would blow up the rounding of the one before.
-    options: dict[str, Any] = {"ascent_steps": 1} if takes(row) else {}
+    options: dict[str, Any] = {name: 1 for name in STEPS if name in row.options and takes(row)}
     if perturb is not None:
         options["perturb"] = perturb
     match = Match(row, MODELS[model], **options)
@@ -116,8 +116,12 @@ def test_the_gradient_is_that_of_float64(
     assert types <= {torch.float32}
 
 
+STEPS = ("ascent_steps", "follower_samples")
+
+
 def takes(row: Row) -> bool:
-    return "ascent_steps" in row.options
+    """Whether its follower may take several steps."""
+    return any(row.options.get(name, 0) > 0 for name in STEPS)
 
 
 def test_a_tiny_ascent_neither_vanishes_nor_overflows_in_float16(
@@ -149,7 +153,8 @@ def test_in_float16_a_plain_step_has_the_gradient_s_own_length(
     if "ascent_rule" not in vars(tiny.criterion(row.criterion).cfg):
         options = {"ascent_steps": 2}
     else:
-        options = {"ascent_rule": "sgd", "ascent_step_size": 0.05, "ascent_steps": 1}
+        options = {"ascent_rule": "sgd", "ascent_step_size": 0.05}
+        options |= {name: 1 for name in STEPS if name in row.options}
     match, sample = Match(row, **options), tiny.batch()
     with tiny.float64_throughout():
         expected = match.play(sample).delta

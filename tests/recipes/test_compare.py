@@ -59,7 +59,7 @@ def test_by_default(root: Path) -> None:
     words = made["recipes.comparison"]
     out = "results/compare/libreoffice-help-de-en"
     assert words[:2] == ["data/compare/libreoffice-help-de-en", out]
-    assert len(after(words, "--methods")) == 8
+    assert len(after(words, "--methods")) == 9
     assert after(words, "--seeds") == ["1", "2", "3"]
     assert int(after(words, "--time")[0]) == 2 * int(after(words, "--updates")[0])
     assert "--jobs" not in words

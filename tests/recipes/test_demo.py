@@ -134,8 +134,8 @@ def test_two_runs_at_a_time(root: Path) -> None:
         ({"CORPUS": "en-de"}, "CORPUS=en-de: allowed is de-en, fr-en, vi-en"),
         (
             {"METHOD": "SALT"},
-            "METHOD=SALT: allowed is transformer or adv, vat, freeat, freelb, smart, salt, rdrop, "
-            "simcut",
+            "METHOD=SALT: allowed is transformer or adv, vat, freeat, freelb, smart, mat, salt, "
+            "r3f, rdrop, simcut",
         ),
         ({"PYTHON": "no-such-python"}, "PYTHON=no-such-python: no such command"),
     ],

@@ -24,7 +24,7 @@ from tests.support.processes import ROOT
 from tests.support.texts import tree
 
 PRESETS = sorted(ROOT.glob("recipes/presets/sentences/*.txt"))
-METHODS = {"plain": "sentence_prediction", "salt-paper": "salt"}
+METHODS = {"plain": "sentence_prediction", "salt-paper": "salt", "mat-paper": "mat"}
 
 
 def dry_run(data: Path | None = None, *arguments: str, **variables: str) -> tuple[int, str]:

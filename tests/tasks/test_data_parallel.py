@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from fairseq.distributed import (
 )
 
 from fairseq_adv.tasks import workers
-from tests.methods.method_table import TRAINED, Row
+from tests.methods.method_table import PLAINEST, TRAINED, Row, trained
 from tests.support import processes, training
 
 
@@ -33,28 +33,41 @@ def train_all(data: Path, out: Path, backend: str, world: int, *methods: str) ->
 
 QUICK = ("salt", "smart", "freeat-task-loss", "rdrop")
 """What `pytorch_ddp` trains in the quick tests: one of each kind of update."""
+OF_SENTENCES = (*QUICK, "mat", "freelb-divergence")
+"""The same, of quick tests about sentences."""
+
+Trained = Callable[[str, str], Path]
+"""Where a backend has trained a method, and what it is together with. `accumulated` is one too."""
 
 
-@pytest.fixture(scope="module")
-def accumulated(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All methods in one process."""
-    return train_all(toy_data, tmp_path_factory.mktemp("two") / "accumulated", "accumulated", 2)
+def trainings(data: Path, folder: Path, *groups: Sequence[str]) -> Trained:
+    """Two workers, or one with two batches per update.
 
-
-@pytest.fixture(scope="module")
-def two(
-    toy_data: Path, tmp_path_factory: pytest.TempPathFactory, accumulated: Path
-) -> Callable[[str, str], Path]:
-    """Where two workers with a backend have trained a method, and what it is together with."""
-    folder = tmp_path_factory.mktemp("two")
-    others = [row.name for row in TRAINED if row.name not in QUICK]
+    :param groups: names of methods that are trained together; one more has those that are in none.
+    """
+    named = {name for group in groups for name in group}
+    groups = (*groups, [row.name for row in TRAINED if row.name not in named])
 
     @functools.cache
-    def trained(backend: str, quick: bool) -> Path:
-        name = f"{backend}-{quick}"
-        return train_all(toy_data, folder / name, backend, 2, *(QUICK if quick else others))
+    def of_group(backend: str, number: int) -> Path:
+        name = f"{'_'.join(backend.split())}-{number}"
+        return train_all(data, folder / name, backend, 2, *groups[number])
 
-    return lambda backend, method: trained(backend, method in QUICK)
+    return lambda backend, method: of_group(
+        backend, next(i for i, group in enumerate(groups) if method in group)
+    )
+
+
+@pytest.fixture(scope="module")
+def two(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Trainings of translation models."""
+    return trainings(toy_data, tmp_path_factory.mktemp("two"), QUICK, PLAINEST)
+
+
+@pytest.fixture(scope="module")
+def of_sentences(toy_sentences: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Trainings about sentences."""
+    return trainings(toy_sentences, tmp_path_factory.mktemp("sentences"), OF_SENTENCES)
 
 
 BACKENDS = [
@@ -62,7 +75,9 @@ BACKENDS = [
         row,
         backend,
         id=f"{backend}-{row.name}",
-        marks=pytest.mark.slow if backend == "pytorch_ddp" and row.name not in QUICK else [],
+        marks=pytest.mark.slow
+        if row.name in PLAINEST or (backend == "pytorch_ddp" and row.name not in QUICK)
+        else [],
     )
     for backend in ("legacy_ddp", "pytorch_ddp")
     for row in TRAINED
@@ -86,23 +101,21 @@ def assert_same(found: Path, expected: Path, row: Row) -> None:
 
 @each_backend
 def test_two_workers_are_one_with_two_batches_per_update(
-    row: Row, backend: str, two: Callable[[str, str], Path], accumulated: Path
+    row: Row, backend: str, two: Trained
 ) -> None:
     """The epoch ends in the ninth update, where the second worker has no batch any more."""
-    assert_same(two(backend, row.name), accumulated, row)
+    assert_same(two(backend, row.name), two("accumulated", row.name), row)
 
 
 NOT_OF_THE_GAME = {"wps", "ups", "train_wall", "wall", "gb_free", "clip"}
 
 
 @each_backend
-def test_two_workers_log_what_one_does(
-    row: Row, backend: str, two: Callable[[str, str], Path], accumulated: Path
-) -> None:
+def test_two_workers_log_what_one_does(row: Row, backend: str, two: Trained) -> None:
     """All losses and gauges are of the whole update, also where a worker has no batch any more."""
     found, expected = (
         json.loads((folder / row.name / "log.json").read_text())
-        for folder in (two(backend, row.name), accumulated)
+        for folder in (two(backend, row.name), two("accumulated", row.name))
     )
     assert len(found) == len(expected) == 9
     measured = set()
@@ -118,13 +131,13 @@ def test_two_workers_log_what_one_does(
 
 
 def test_a_wrapper_around_the_one_that_shares_gradients_changes_nothing(
-    toy_data: Path, tmp_path: Path, accumulated: Path
+    toy_data: Path, tmp_path: Path, two: Trained
 ) -> None:
     """fairseq puts one more around the model to watch over hung updates."""
     (salt,) = (row for row in TRAINED if row.name == "salt")
     watched = "pytorch_ddp --heartbeat-timeout 600"
     found = train_all(toy_data, tmp_path / "watched", watched, 2, salt.name)
-    assert_same(found, accumulated, salt)
+    assert_same(found, two("accumulated", salt.name), salt)
     assert json.loads((found / "synchronisations.json").read_text()) == {salt.name: 9}
 
 
@@ -158,9 +171,7 @@ def test_what_shares_gradients_is_found_behind_any_wrappers(
 
 
 @pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
-def test_gradients_are_shared_once_per_update(
-    backend: str, two: Callable[[str, str], Path]
-) -> None:
+def test_gradients_are_shared_once_per_update(backend: str, two: Trained) -> None:
     found = json.loads((two(backend, QUICK[0]) / "synchronisations.json").read_text())
     assert found == dict.fromkeys((row.name for row in TRAINED if row.name in QUICK), 9)
 
@@ -176,21 +187,12 @@ def test_four_workers_are_one_with_four_batches_per_update(
         assert_same(found, expected, row)
 
 
-@pytest.fixture(scope="module")
-def of_sentences(
-    toy_sentences: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Path]:
-    """Trainings about sentences: of two workers, and of one with as many batches per update."""
-    folder = tmp_path_factory.mktemp("sentences")
-    found = train_all(toy_sentences, folder / "two", "legacy_ddp", 2)
-    return found, train_all(toy_sentences, folder / "one", "accumulated", 2)
-
-
-@pytest.mark.parametrize("row", TRAINED, ids=lambda row: row.name)
-def test_two_workers_are_one_about_sentences(row: Row, of_sentences: tuple[Path, Path]) -> None:
+@trained(quick=OF_SENTENCES)
+def test_two_workers_are_one_about_sentences(row: Row, of_sentences: Trained) -> None:
     """Parameters, and what is logged: losses are of sentences, and words are not counted."""
-    assert_same(*of_sentences, row)
-    ours, theirs = (json.loads((f / row.name / "log.json").read_text()) for f in of_sentences)
+    folders = [of_sentences(backend, row.name) for backend in ("legacy_ddp", "accumulated")]
+    assert_same(*folders, row)
+    ours, theirs = (json.loads((f / row.name / "log.json").read_text()) for f in folders)
     assert len(ours) == len(theirs) == 9
     for one, other in zip(ours, theirs, strict=True):
         for name in one.keys() - NOT_OF_THE_GAME:

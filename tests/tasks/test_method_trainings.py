@@ -10,7 +10,7 @@ import pytest
 import torch
 from fairseq.optim.adam import FairseqAdam
 
-from tests.methods.method_table import ROWS, TRAINED, Row, every_method
+from tests.methods.method_table import ROWS, Row, every_method, every_training
 from tests.support import training
 from tests.support.training import Kind
 from tests.support.updates import options_of
@@ -22,7 +22,7 @@ class Killed(BaseException):
     """What nothing catches, as a SIGKILL."""
 
 
-@pytest.mark.parametrize("row", TRAINED, ids=lambda row: row.name)
+@every_training
 def test_a_killed_run_ends_bit_identical(
     row: Row, kind: Kind, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,7 +73,7 @@ def same(first: Any, second: Any) -> bool:
     return bool(first == second)
 
 
-@every_method
+@every_training
 def test_nothing_of_it_is_left_in_inference(row: Row, toy_data: Path, tmp_path: Path) -> None:
     """The same translations as stock fairseq's, of the same weights in a stock checkpoint."""
     training.run_training(toy_data, tmp_path / "ours", *options_of(row), criterion=row.criterion)
