@@ -5,7 +5,7 @@ A new method gets all of those tests by a row here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -190,7 +190,26 @@ MODELS = {
     ),
 }
 TRANSFORMER = MODELS["transformer"]
-every_model = pytest.mark.parametrize("model", MODELS)
+FEW = ("transformer", "two-classes", "numbers", "attended-pairs")
+"""Models that suffice for the plainest methods."""
+
+
+def is_tried(row: Row, model: str) -> bool:
+    return row.name not in PLAINEST or model in FEW
+
+
+def every_method_on(models: Iterable[str]) -> Any:
+    return pytest.mark.parametrize(
+        ("row", "model"),
+        [
+            pytest.param(row, model, id=f"{model}-{row.name}")
+            for model in models
+            for row in ROWS
+            if is_tried(row, model)
+        ],
+    )
+
+
 every_family = pytest.mark.parametrize("model", ("transformer", "two-classes", "numbers"))
 """A model for each kind of prediction."""
 

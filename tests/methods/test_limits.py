@@ -19,8 +19,7 @@ from tests.methods.method_table import (
     MODELS,
     Match,
     Row,
-    every_method,
-    every_model,
+    every_method_on,
     row_named,
 )
 from tests.support import tiny
@@ -45,8 +44,7 @@ def plain_size(match: Match, sample: dict[str, Any]) -> int:
     return int(match.family.stock()(match.model, sample)[1])
 
 
-@every_method
-@every_model
+@every_method_on(MODELS)
 def test_with_weight_zero_it_is_the_plain_step_to_the_last_bit(row: Row, model: str) -> None:
     nothing = {"proximal_weight": 0.0} if takes(row, "proximal_weight") else {}
     match = Match(row, MODELS[model], dropout=0.3, adv_weight=0.0, **nothing)
@@ -59,8 +57,7 @@ def test_with_weight_zero_it_is_the_plain_step_to_the_last_bit(row: Row, model: 
     assert all(map(torch.equal, gradients(match.model), expected))
 
 
-@every_method
-@every_model
+@every_method_on(MODELS)
 def test_at_rest_it_is_the_plain_step(row: Row, model: str) -> None:
     """Nothing is perturbed, nothing dropped out: the plain gradient, as often as it is in the sum.
 

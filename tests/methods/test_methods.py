@@ -24,6 +24,7 @@ from tests.methods.method_table import (
     Row,
     every_family,
     every_method,
+    is_tried,
     noise_by_position,
 )
 from tests.support import tiny
@@ -47,7 +48,7 @@ def at_places(models: Iterable[str]) -> Any:
             for row in ROWS
             for model in models
             for place in (None, "source,attention")
-            if place is None or (row.ball and "shared" not in model)
+            if is_tried(row, model) and (place is None or (row.ball and "shared" not in model))
         ],
     )
 
