@@ -67,6 +67,7 @@ def operations(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     return found
 
 
+@pytest.mark.slow
 def test_the_floors_of_updates_are_those_of_classifiers_too(
     toy_sentences: Path, tmp_path: Path
 ) -> None:
@@ -79,6 +80,7 @@ def test_the_floors_of_updates_are_those_of_classifiers_too(
         assert contender.floor == pytest.approx(measured, rel=0.01), contender.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COUNTED)
 def test_a_floor_is_what_a_counter_of_operations_counts(
     operations: dict[str, float], name: str

@@ -225,6 +225,7 @@ def test_tokens_per_second_are_those_of_all_batches() -> None:
     assert tokens.rates_in_turns(trainings, 2) == {"plain": 100 / 4, "x": 100 / 10}
 
 
+@pytest.mark.slow
 def test_tokens_has_a_row_for_plain_training_and_each_contender(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,7 +73,7 @@ def at_scores(row: Row, model: str) -> bool:
         if model != "attended-pairs" or perturb or not row.ball  # words are attacked there, too
     ],
 )
-@pytest.mark.parametrize("sentence", [0, 1])
+@pytest.mark.parametrize("sentence", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_it_is_the_papers_algorithm(
     row: Row,
     model: str,

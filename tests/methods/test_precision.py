@@ -51,7 +51,8 @@ def play(
     match.model.zero_grad(set_to_none=True)
     autocast = precision == "amp"
     match.game = match.game_on(sample, autocast=autocast)
-    beside = match.beside(match.game, Waiting(match, torch.float32))
+    waiting = None if match.memory is None else Waiting(match, torch.float32)
+    beside = match.beside(match.game, waiting)
     backward = OptimizerBackward(Optimizer(scale), ignore_grad=False)  # type: ignore[arg-type]
     step = match.criterion.method.step(match.game, backward, weight=match.weight, **beside)
     assert all(delta.dtype == torch.float32 for delta in step.delta.values())

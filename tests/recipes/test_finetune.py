@@ -283,6 +283,7 @@ def test_without_data_there_is_no_training(tmp_path: Path, bert: Path) -> None:
     assert said.endswith("data/sentences.bert/report.json: not there; the stage data makes it\n")
 
 
+@pytest.mark.slow
 def test_from_a_table_to_a_classifier(bert: Path, tmp_path: Path) -> None:
     """All stages, with a small encoder of random weights: plain, then SALT against it."""
     shell.link_root(tmp_path)

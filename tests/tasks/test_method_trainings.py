@@ -10,7 +10,7 @@ import pytest
 import torch
 from fairseq.optim.adam import FairseqAdam
 
-from tests.methods.method_table import ROWS, Row, every_method, every_training
+from tests.methods.method_table import ROWS, Row, every_method, every_training, trained
 from tests.support import training
 from tests.support.training import Kind
 from tests.support.updates import options_of
@@ -73,7 +73,7 @@ def same(first: Any, second: Any) -> bool:
     return bool(first == second)
 
 
-@every_training
+@trained(quick=("salt", "freeat-task-loss", "mat", "rdrop"))
 def test_nothing_of_it_is_left_in_inference(row: Row, toy_data: Path, tmp_path: Path) -> None:
     """The same translations as stock fairseq's, of the same weights in a stock checkpoint."""
     training.run_training(toy_data, tmp_path / "ours", *options_of(row), criterion=row.criterion)

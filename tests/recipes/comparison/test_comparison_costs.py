@@ -168,6 +168,7 @@ def test_one_slow_round_does_not_matter(toy_data: Path, clock: Clock) -> None:
     assert updates == 15
 
 
+@pytest.mark.slow
 def test_rounds_have_all_updates_from_game_to_game(toy_data: Path, clock: Clock) -> None:
     """Every 4th update of one and every 6th of the other is a game, which takes 7 times as long."""
     games = 0

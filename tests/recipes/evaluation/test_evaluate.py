@@ -247,6 +247,7 @@ def test_translations_by_any_length_penalty_are_those_of_fairseq_generate(
     assert best(hypotheses, lenpen) == [theirs[i] for i in range(13)]
 
 
+@pytest.mark.slow
 def test_the_length_penalty_can_be_tuned_on_the_validation_split(
     data: Path, checkpoint: Path, hypotheses: list[list[Hypothesis]], tmp_path: Path
 ) -> None:

@@ -223,6 +223,7 @@ def test_a_dictionary_for_each_language(tmp_path: Path) -> None:
         assert ours.read_text() == given.read_text()
 
 
+@pytest.mark.slow
 def test_from_noise_to_scores(
     word_data: Path,
     word_model: Path,
