@@ -38,6 +38,7 @@ CONTENDERS = (
     Contender("freeat", f"{_OURS} freeat --adv-objective task-loss --adv-weight 1", 3),
     Contender("adv", f"{_OURS} adv", 6),
     Contender("r3f", f"{_OURS} r3f", 6),
+    Contender("mat, K = 2 and 3", f"{_OURS} mat", 6 + 4 / 3),
     Contender("rdrop", f"{_OURS} rdrop", 6),
     Contender("simcut", f"{_OURS} simcut", 6),
     Contender("vat, K = 1", VAT, 8),

@@ -93,6 +93,7 @@ def test_floors_are_what_the_passes_of_each_method_add_up_to() -> None:
     floors = {contender.name: contender.floor for contender in update.CONTENDERS}
     assert floors["freeat"] == 1
     assert floors["adv"] == floors["r3f"] == floors["rdrop"] == floors["simcut"] == 2
+    assert floors["mat, K = 2 and 3"] == pytest.approx((6 + 2 * 2 / 3) / 3)
     assert floors["vat, K = 1"] == floors["smart, K = 1, no proximal term"] == 8 / 3
     assert floors["smart, K = 1"] == floors["freelb, K = 3, task loss"] == 3
     assert floors["freelb, K = 3, divergence"] == 4

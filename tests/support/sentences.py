@@ -64,9 +64,16 @@ def batch(
         sentences.append(tokens)
         label = torch.tensor([(seed + i) % outputs])
         targets.append(torch.randn(outputs, generator=generator) if numbers else label)
+    return collated(sentences, targets, words.pad(), seed)
+
+
+def collated(
+    sentences: list[torch.Tensor], targets: list[torch.Tensor], pad: int, seed: int
+) -> dict[str, Any]:
+    """A batch as fairseq's datasets make it, whose sentences have ids by the seed."""
     return {
         "net_input": {
-            "src_tokens": data_utils.collate_tokens(sentences, words.pad(), left_pad=False),
+            "src_tokens": data_utils.collate_tokens(sentences, pad, left_pad=False),
             "src_lengths": torch.tensor([len(s) for s in sentences]),
         },
         "id": torch.arange(len(sentences)) + 100 * seed,
@@ -98,16 +105,7 @@ def words_batch(
             parts += [end] * bool(parts) + [drawn, end]  # <unk> is a word
         sentences.append(torch.cat(parts))
         targets.append(torch.tensor([(seed + i) % outputs]))
-    return {
-        "net_input": {
-            "src_tokens": data_utils.collate_tokens(sentences, words.pad(), left_pad=False),
-            "src_lengths": torch.tensor([len(s) for s in sentences]),
-        },
-        "id": torch.arange(len(sentences)) + 100 * seed,
-        "target": torch.stack(targets),
-        "ntokens": sum(len(s) for s in sentences),
-        "nsentences": len(sentences),
-    }
+    return collated(sentences, targets, words.pad(), seed)
 
 
 def attention_classifier(
