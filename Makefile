@@ -20,7 +20,7 @@ PYTEST := python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
 PAPER := table2 table3 table4 table6 parameter-study figure2 figure3 figure4 glue-submission \
-  attention-table attention-study
+  attention-table attention-study mat-table mat-ablation
 .PHONY: help install demo compare train $(PAPER) evaluate \
   export translate classify data bench bench-gpu test test-slow check format clean
 
@@ -54,6 +54,8 @@ glue-submission: ## the zip for GLUE's server, of runs that are there (ENCODER=,
 
 attention-table: ## Table 2 of Kitada and Iyatomi (2021): labels, and attention (TASKS=, EPSILONS=, SEEDS=)
 attention-study: ## their Figure 4: prediction over epsilon (the same variables)
+mat-table: ## Tables 1 to 3 of Zhong et al. (2023), mixed strategies on GLUE and ANLI (as table4)
+mat-ablation: ## their Tables 4 and 5, and what mixing adds (SAMPLES=, LAMBDAS=)
 
 evaluate: $(ENVIRONMENT) ## of a trained recipe: scores, calibration, robustness (AVERAGE=, BASELINE=)
 	@PYTHON=python "$(SCRIPT)" $(STAGES)

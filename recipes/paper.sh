@@ -7,7 +7,8 @@
 #   WHAT       of translations: table2, table3, parameter-study (Figure 1).
 #              Of sentences: table4 (GLUE), table6 (ANLI), figure2 (calibration), figure3 (losses), figure4
 #              (probing); glue-submission, which trains nothing. Of Kitada and Iyatomi (2021), not of the paper:
-#              attention-table (Table 2), attention-study (Figure 4)
+#              attention-table (Table 2), attention-study (Figure 4). Of Zhong et al. (2023): mat-table (Tables 1
+#              to 3, Figure 3), mat-ablation (Tables 4 and 5)
 #   OPTIONS    of fairseq-train, for all trainings; they override the recipes'
 #
 #   RECIPES    of translations (default: the paper's; with SCALE=tiny libreoffice-help-de-en and
@@ -23,6 +24,8 @@
 #   SEEDS      (default: "1 2 3")
 #   STEPS      of the study: ascent steps (default: "1 2 3")
 #   RADII      of the study: epsilon (default: "0.01 0.03 0.1 0.3 1")
+#   SAMPLES    of mat-ablation: samples K of each player (default: "1 5 10 20 30 50")
+#   LAMBDAS    of mat-ablation: weights of the divergence, the paper's (default: "0.1 1 3 5 10 50")
 #   GPUS_EACH  of a training (default: 1). The trainings are spread over all GPUs there are
 #   JOBS       trainings at a time (default: as many as GPUs allow; without a GPU, one per core)
 #   SCALE      tiny: small models, small parts of the corpora. To see that it works
@@ -38,9 +41,9 @@ set -euo pipefail
 source "${BASH_SOURCE[0]%/*}/training/job.sh"
 
 what=${1:-}
-[[ $what =~ ^(table[2346]|figure[234]|parameter-study|glue-submission|attention-(table|study))$ ]] ||
+[[ $what =~ ^(table[2346]|figure[234]|parameter-study|glue-submission|attention-(table|study)|mat-(table|ablation))$ ]] ||
   fail "usage: recipes/paper.sh table2|table3|table4|table6|parameter-study|figure2|figure3|figure4|glue-submission|\
-attention-table|attention-study [-- options of fairseq-train]"
+attention-table|attention-study|mat-table|mat-ablation [-- options of fairseq-train]"
 shift
 [[ $# == 0 || $1 == -- ]] || fail "options of fairseq-train go after --"
 shift "$(($# > 0 ? 1 : 0))"
@@ -65,6 +68,8 @@ if [[ $what == glue-submission ]]; then
 fi
 read -r -a steps <<<"${STEPS:-1 2 3}"
 read -r -a radii <<<"${RADII:-0.01 0.03 0.1 0.3 1}"
+read -r -a samples <<<"${SAMPLES:-}"
+read -r -a lambdas <<<"${LAMBDAS:-}"
 scale=${SCALE:-full}
 python=${PYTHON:-python}
 export PYTHON=$python
@@ -77,6 +82,7 @@ words=(
   "$what" --recipes ${recipes[@]+"${recipes[@]}"} --tasks ${tasks[@]+"${tasks[@]}"} --encoder "$encoder"
   --rates ${rates[@]+"${rates[@]}"} --epsilons ${epsilons[@]+"${epsilons[@]}"} --methods ${methods[@]+"${methods[@]}"}
   --seeds "${seeds[@]}" --steps "${steps[@]}" --radii "${radii[@]}" --scale "$scale"
+  --samples ${samples[@]+"${samples[@]}"} --lambdas ${lambdas[@]+"${lambdas[@]}"}
   --gpus-each "${GPUS_EACH:-1}" ${JOBS:+--jobs "$JOBS"} ${DRY_RUN:+--dry-run}
 )
 place=results/paper/$what$([[ $scale == full ]] || echo "-$scale")

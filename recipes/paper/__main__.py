@@ -11,17 +11,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from recipes.paper import (
-    attention_study,
-    attention_table,
-    losses,
-    probing,
-    reliability,
-    study,
-    submission,
-    tables,
-)
+from recipes.paper import losses, probing, reliability, study, submission, tables
+from recipes.paper.attention import study as attention_study
+from recipes.paper.attention import table as attention_table
 from recipes.paper.fine_tuning import Choice, table_plan
+from recipes.paper.mixed import ablation
+from recipes.paper.mixed import tables as mat_tables
 from recipes.paper.plan import Corpus, Means, Plan, Scale, finish, missing_note, versions
 from recipes.paper.reported import LABELS, TABLES, PaperTable
 from recipes.paper.runs import Run, Translating, over_runs
@@ -36,7 +31,9 @@ _FIGURES = {
     "figure3": losses.plan,
     "figure4": probing.plan,
     "attention-study": attention_study.plan,
+    "mat-table": mat_tables.plan,
 }
+_ABLATION = "mat-ablation"
 _PAPER_S_OWN = "salt-paper"  # our salt plays another game than the paper's numbers
 
 
@@ -122,6 +119,8 @@ def _planner(what: str) -> Callable[[argparse.Namespace, Path], Plan]:
         return study_plan
     if what in TABLES:
         return partial(translation_table_plan, TABLES[what])
+    if what == _ABLATION:
+        return lambda args, out: ablation.plan_from(args, Choice.of(args, what), out)
     of_labels = _FIGURES.get(what) or partial(table_plan, _LABELS[what])
     return lambda args, out: of_labels(Choice.of(args, what), out)
 
@@ -137,13 +136,31 @@ def _epsilon(text: str) -> str:
     return f"{value:g}"
 
 
+def _samples(text: str) -> int:
+    """Return a number of samples."""
+    if not text.isdecimal() or int(text) < 1:
+        raise RecipeError(f"SAMPLES={text}: allowed is 1, 2, 3, ...")
+    return int(text)
+
+
+def _weight(text: str) -> float:
+    """Return a weight that a figure with a logarithmic axis can show."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise RecipeError(f"LAMBDAS={text}: allowed is a number above 0, such as 0.5")
+    return value
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="recipes.paper",
         description="Tables and figures of papers.",
         usage="%(prog)s WHAT [options] [-- options of fairseq-train]",
     )
-    everything = [*TABLES, STUDY, *_LABELS, *_FIGURES, SUBMISSION]
+    everything = [*TABLES, STUDY, *_LABELS, *_FIGURES, _ABLATION, SUBMISSION]
     parser.add_argument("what", metavar="WHAT", choices=everything)
     parser.add_argument("--recipes", nargs="*", metavar="NAME", help="of translations")
     parser.add_argument("--tasks", nargs="*", metavar="NAME", help="of sentences")
@@ -154,6 +171,8 @@ def _main() -> None:
     parser.add_argument("--epsilons", nargs="*", type=_epsilon, help="to choose from, on dev")
     parser.add_argument("--steps", nargs="+", type=int, default=[1], metavar="K")
     parser.add_argument("--radii", nargs="+", type=float, default=[1.0], metavar="EPSILON")
+    parser.add_argument("--samples", nargs="*", type=_samples, metavar="K", help="of the ablation")
+    parser.add_argument("--lambdas", nargs="*", type=_weight, metavar="L", help="of the ablation")
     parser.add_argument("--scale", type=Scale, required=True, metavar="SCALE")
     parser.add_argument("--gpus-each", type=int, default=1, metavar="N")
     parser.add_argument("--jobs", type=int, metavar="N", help="trainings at a time")
@@ -167,7 +186,10 @@ def _main() -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise RecipeError(f"{name.upper()}={value}: allowed is 1, 2, 3, ...")
-    variables = ("recipes", "tasks", "methods", "seeds", "steps", "radii", "epsilons")
+    variables = (
+        *("recipes", "tasks", "methods", "seeds", "steps", "radii", "epsilons"),
+        *("samples", "lambdas"),
+    )
     for name, variable in {**{name: name for name in variables}, "rates": "lrs"}.items():
         values = getattr(args, name) or []
         if len(set(values)) < len(values):

@@ -10,7 +10,7 @@ from data_prep.encoders.words import OWN_WORDS, told
 from data_prep.sentences.corpora import SENTENCE_CORPORA
 from recipes.paper.beside import Beside, Panel, cell, plot_beside
 from recipes.paper.plan import Corpus, Plan, Scale, missing_note, versions
-from recipes.paper.reported import ZUO, LabelColumn, LabelTable, Paper
+from recipes.paper.reported import ZUO, LabelColumn, LabelTable, Numbers, Paper
 from recipes.paper.runs import (
     CORRELATION,
     Epsilon,
@@ -227,13 +227,14 @@ class Cell:
     :param ours: the same of ours; None if no run is finished.
     """
 
-    paper: tuple[float, ...] | None
+    paper: Numbers | None
     ours: tuple[OverSeeds, ...] | None
 
     @property
     def paper_mean(self) -> float | None:
-        """The mean of its numbers."""
-        return None if self.paper is None else sum(self.paper) / len(self.paper)
+        """The mean of its numbers; None if it lacks one."""
+        found = [value for value in self.paper or () if value is not None]
+        return sum(found) / len(found) if found and len(found) == len(self.paper or ()) else None
 
     @property
     def our_mean(self) -> OverSeeds | None:
@@ -316,6 +317,17 @@ def _mean(figures: Sequence[OverSeeds]) -> OverSeeds | None:
     return OverSeeds(found) if found else None
 
 
+def printed(numbers: Numbers | None, digits: int) -> str:
+    """Return the paper's numbers in a cell."""
+    texts = ("-" if value is None else f"{value:.{digits}f}" for value in numbers or ())
+    return "/".join(texts) or "-"
+
+
+def measured(figures: Sequence[OverSeeds] | None, digits: int) -> str:
+    """Return ours in a cell."""
+    return "/".join(cell(figure, digits=digits) for figure in figures or ()) or "-"
+
+
 def markdown(
     table: LabelTable,
     columns: Sequence[LabelColumn],
@@ -332,14 +344,8 @@ def markdown(
         header.append("average")
     lines, gains = [header], [header]
     for row in rows:
-        ours = [
-            "/".join(cell(figure, digits=digits[title]) for figure in of.ours) if of.ours else "-"
-            for title, of in row.cells.items()
-        ]
-        paper = [
-            "/".join(f"{value:.{digits[title]}f}" for value in of.paper) if of.paper else "-"
-            for title, of in row.cells.items()
-        ]
+        ours = [measured(of.ours, digits[title]) for title, of in row.cells.items()]
+        paper = [printed(of.paper, digits[title]) for title, of in row.cells.items()]
         if row.average:
             ours.append(cell(row.average.ours))
             paper.append("-" if row.average.paper is None else f"{row.average.paper:.1f}")

@@ -63,6 +63,22 @@ class Plan:
     search: Sequence[Run] = ()
 
 
+def together(plans: Sequence[Plan]) -> Plan:
+    """Return the plan of several; each reports of its own runs."""
+
+    def report(missing: Sequence[Run]) -> None:
+        for plan in plans:
+            ours = {*plan.search, *plan.runs()}
+            plan.report([run for run in missing if run in ours])
+
+    return Plan(
+        [corpus for plan in plans for corpus in plan.corpora],
+        lambda: [run for plan in plans for run in plan.runs()],
+        report,
+        [run for plan in plans for run in plan.search],
+    )
+
+
 def versions() -> str:
     """Return those of what has made the results."""
     found = {"python": platform.python_version(), **installed(_TOOLS)}
@@ -132,7 +148,7 @@ def finish(plan: Plan, means: Means, out: Path) -> None:
     failed += train("training", plan.runs())
     print(f"3/3 report: {out}")
     report()
-    for text in sorted(out.glob("*.md")):
+    for text in sorted(out.rglob("*.md")):
         print("\n" + text.read_text("utf-8"))
     if failed:
         raise RecipeError(f"{len(failed)} runs failed; the same command tries them again")

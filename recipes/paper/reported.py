@@ -1,6 +1,6 @@
 """What Zuo et al. (EMNLP 2021) report: of BLEU, means of three runs; of labels, best ones.
 
-What Kitada and Iyatomi (2021) report is in `attention_table.py`.
+What other papers report is in the rooms of their own, `attention` and `mixed`.
 """
 
 from collections.abc import Mapping
@@ -70,6 +70,10 @@ TABLES = {
 }
 
 
+Numbers = tuple[float | None, ...]
+"""Of a cell, as printed."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One number in a cell: a metric of `recipes.sentences.metrics` on a split."""
@@ -128,19 +132,20 @@ ZUO = Paper(
 class LabelTable:
     """A table of a paper, of labels of sentences.
 
+    :param number: in the paper, or several.
     :param what: it is of.
     :param unit: of its numbers.
     :param reported: the numbers of each column, by our presets; by methods as they are played if
-        these have names.
+        these have names. None where the paper leaves out one of several, () where it has none.
     :param methods: to be compared, plain training first.
     :param has_average: of all columns, of the numbers of each the mean.
     :param names: what the paper calls methods, where that is not how we call them.
     """
 
-    number: int
+    number: str
     what: str
     columns: tuple[LabelColumn, ...]
-    reported: Mapping[str, tuple[tuple[float, ...], ...]]
+    reported: Mapping[str, tuple[Numbers, ...]]
     methods: tuple[str, ...]
     has_average: bool
     paper: Paper = ZUO
@@ -156,10 +161,11 @@ class LabelTable:
         """Return what to call a method in it."""
         return self.names.get(method) or label_of(method)
 
-    def numbers_of(self, method: str) -> Mapping[LabelColumn, tuple[float, ...]]:
+    def numbers_of(self, method: str) -> Mapping[LabelColumn, Numbers]:
         """Return what the paper reports of a method, by column; nothing if it does not."""
-        numbers = self.reported.get(method if self.names else preset_reported(method))
-        return dict(zip(self.columns, numbers, strict=True)) if numbers else {}
+        numbers = self.reported.get(method if self.names else preset_reported(method), ())
+        pairs = zip(self.columns, numbers, strict=bool(numbers))
+        return {column: of_column for column, of_column in pairs if of_column}
 
 
 _DEV = (Part("valid"),)
@@ -167,18 +173,24 @@ _DEV_ACC_F1 = (Part("valid"), Part("valid", "f1"))
 _ROUNDS = ("R1", "R2", "R3")
 
 
-def _of_anli(split: str, name: str) -> list[LabelColumn]:
-    parts = tuple(Part(f"{split}{number or ''}") for number in range(len(_ROUNDS)))
-    columns = [
+def rounds_of_anli(split: str, name: str) -> list[LabelColumn]:
+    """Return the columns of the three rounds' sets, dev or test."""
+    parts = (Part(f"{split}{number or ''}") for number in range(len(_ROUNDS)))
+    return [
         LabelColumn(f"{name} {r}", "Acc", "anli", (part,))
         for r, part in zip(_ROUNDS, parts, strict=True)
     ]
-    return [*columns, LabelColumn(f"{name} all", "Acc", "anli", parts, is_pooled=True)]
+
+
+def _of_anli(split: str, name: str) -> list[LabelColumn]:
+    rounds = rounds_of_anli(split, name)
+    parts = tuple(part for column in rounds for part in column.parts)
+    return [*rounds, LabelColumn(f"{name} all", "Acc", "anli", parts, is_pooled=True)]
 
 
 LABELS = {
     "table4": LabelTable(
-        number=4,
+        number="4",
         what="GLUE, dev sets",
         columns=(
             LabelColumn("RTE", "Acc", "glue-rte", _DEV),
@@ -248,7 +260,7 @@ LABELS = {
         has_average=True,
     ),
     "table6": LabelTable(
-        number=6,
+        number="6",
         what="Adversarial NLI, dev and test sets of its three rounds",
         columns=(*_of_anli("valid", "dev"), *_of_anli("test", "test")),
         reported={

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 
-from recipes.paper import attention_study
-from recipes.paper.attention_table import METHODS, TABLE
+from recipes.paper.attention import study as attention_study
+from recipes.paper.attention.table import METHODS, TABLE
 from recipes.paper.fine_tuning import Choice, table_plan
 from recipes.paper.reported import LabelColumn
 from recipes.paper.runs import Epsilon, Explained, FineTuning, LearningRate

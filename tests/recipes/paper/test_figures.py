@@ -292,3 +292,26 @@ def test_figures_at_tiny_scale(root: Path) -> None:
     for name in ("figure2", "figure3", "figure4"):
         text = (root / f"results/paper/{name}-tiny/bert/figure.md").read_text("utf-8")
         assert "Encoder bert" in text and "Missing" not in text
+
+
+@pytest.mark.slow
+def test_mat_s_tables_at_tiny_scale(root: Path) -> None:
+    """With the trainings of Table 4; a cell is what the run's own files say."""
+    out = made(root, "mat-table", TASKS="rte", METHODS="plain mat")
+    found = json.loads((out / "glue/table.json").read_text("utf-8"))
+    assert found["missing"] == []
+    for row in found["rows"]:
+        for seed, value in row["columns"]["RTE"]["ours"][0]["by_seed"].items():
+            where = f"results/glue-rte-tiny/bert/{row['method']}/seed-{seed}/scores.json"
+            scores = json.loads((root / where).read_text("utf-8"))
+            assert value == scores["splits"]["valid"]["metrics"]["accuracy"]["value"]
+    assert (out / "glue/boxes.png").exists() and not (out / "anli").exists()
+
+    variables = {"METHODS": "mat", "SAMPLES": "2", "LAMBDAS": "1", "SEEDS": "1"}
+    out = made(root, "mat-ablation", TASKS="rte", **variables)
+    found = json.loads((out / "ablation.json").read_text("utf-8"))
+    assert found["missing"] == [] and len(found["rows"]) == 9
+    gauges = {method: row["gauges"].get("glue-rte") for method, row in found["rows"].items()}
+    assert gauges["mat"]["leader_spread"]["mean"] > 0
+    pure = gauges["mat,--leader-mean-decay=0,--follower-mean-decay=0,--thermal-noise=0"]
+    assert pure["noise_share"]["mean"] == 0 < gauges["mat"]["noise_share"]["mean"]

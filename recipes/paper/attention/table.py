@@ -117,7 +117,7 @@ _TASKS = (
 )
 
 TABLE = LabelTable(
-    number=2,
+    number="2",
     what="labels, and attention beside the importance of words",
     columns=tuple(column for task in _TASKS for column in task.columns),
     reported={

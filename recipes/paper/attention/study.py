@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from recipes.paper.attention_table import TABLE
+from recipes.paper.attention.table import TABLE
 from recipes.paper.beside import cell
 from recipes.paper.fine_tuning import Choice, notes_of
 from recipes.paper.plan import Plan
