@@ -5,7 +5,7 @@ A new method gets all of those tests by a row here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -150,18 +150,33 @@ TRAINED = [
 """What whole trainings are made of: every method, and other places of attack."""
 
 
-def trained(quick: Collection[str]) -> Any:
+def trained(quick: Collection[str], rows: Sequence[Row] = TRAINED) -> Any:
     """A training of each; those that are not among the quick ones are slow tests."""
     return pytest.mark.parametrize(
         "row",
         [
             pytest.param(row, id=row.name, marks=[] if row.name in quick else pytest.mark.slow)
-            for row in TRAINED
+            for row in rows
         ],
     )
 
 
-every_training = trained([row.name for row in TRAINED if row.name not in PLAINEST])
+def trained_of_kinds(quick: Mapping[str, Collection[str]], rows: Sequence[Row] = TRAINED) -> Any:
+    """The same of each kind of task: of some kinds, other ones are quick."""
+    return pytest.mark.parametrize(
+        ("row", "kind"),
+        [
+            pytest.param(
+                row,
+                kind,
+                id=f"{kind}-{row.name}",
+                marks=[] if row.name in of_kind else pytest.mark.slow,
+            )
+            for kind, of_kind in quick.items()
+            for row in rows
+        ],
+        indirect=["kind"],
+    )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from tests.methods.method_table import (
     every_family,
     every_method,
     noise_by_position,
+    trained,
 )
 from tests.support import tiny, training
 from tests.support.gradients import distance
@@ -72,7 +73,10 @@ def test_accumulated_batches_are_one_combined_batch(
 
 @every_method
 @every_family
-@pytest.mark.parametrize(("sentence_avg", "clip_norm"), [(False, 0.0), (True, 0.0), (False, 0.02)])
+@pytest.mark.parametrize(
+    ("sentence_avg", "clip_norm"),
+    [(False, 0.0), pytest.param(True, 0.0, marks=pytest.mark.slow), (False, 0.02)],
+)
 def test_an_update_is_the_one_that_is_made_by_hand(
     row: Row, model: str, sentence_avg: bool, clip_norm: float, noise_by_position: None
 ) -> None:
@@ -214,13 +218,7 @@ def start(equal_sentences: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return start
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        pytest.param(row, marks=[] if row.name in QUICK else pytest.mark.slow, id=row.name)
-        for row in ROWS
-    ],
-)
+@trained(QUICK, ROWS)
 def test_max_tokens_from_one_sentence_to_all_of_them(
     row: Row,
     equal_sentences: Path,

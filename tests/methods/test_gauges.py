@@ -31,6 +31,7 @@ from tests.methods.method_table import (  # noqa: F401  (a fixture)
     every_method,
     noise_by_position,
     row_named,
+    trained,
 )
 from tests.support import tiny
 from tests.support.updates import trainer, update
@@ -271,7 +272,7 @@ def test_after_a_skipped_update_freeat_s_gauges_are_those_of_the_last_replay(
     assert ["adv_gain" in line for line in lines] == [False, False, True] * 2
 
 
-@every_method
+@trained(("salt", "vat", "smart", "freelb-task-loss", "freeat-task-loss", "mat", "r3f"), ROWS)
 def test_measuring_changes_no_parameter(row: Row) -> None:
     """Nor moves layers that were dropped: what had no gradient still has none."""
     ends = []

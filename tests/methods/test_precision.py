@@ -22,6 +22,7 @@ from tests.methods.method_table import (  # noqa: F401  (a fixture)
     Waiting,
     every_method,
     noise_by_position,
+    trained_of_kinds,
 )
 from tests.support import tiny, training
 from tests.support.gradients import distance
@@ -211,18 +212,12 @@ def assert_near(
     assert error < share * moved
 
 
-@pytest.mark.parametrize(
-    ("row", "kind"),
-    [
-        pytest.param(
-            row,
-            kind,
-            id=f"{row.name}-{name}",
-            marks=[] if name == "translation" or row.name in QUICK else pytest.mark.slow,
-        )
-        for row in ROWS
-        for name, kind in training.KINDS.items()
-    ],
+@trained_of_kinds(
+    {
+        "translation": ("salt", "smart", "freelb-task-loss", "freeat-task-loss", "mat", "rdrop"),
+        "sentences": QUICK,
+    },
+    ROWS,
 )
 def test_it_learns_as_in_float32(row: Row, kind: Any, data: Path, tmp_path: Path) -> None:
     start = trained(row, data, tmp_path / "start", *kind.options, "--lr", "0")

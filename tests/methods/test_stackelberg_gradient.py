@@ -161,10 +161,8 @@ def check(errors: dict[str, float]) -> None:
 
 
 def takes_long(rule: str, norm: str, scope: str, _: tuple[int, int], side: str) -> bool:
-    """RMSprop has Adam's derivative but for one moment, and one side of words that of the other."""
-    if rule == "rmsprop":
-        return (norm, scope, side) != ("l2", "sentence", "both")
-    return norm == "linf" and side == "target"
+    """RMSprop has Adam's derivative but for one moment, and each side of words that of both."""
+    return side != "both" if (norm, scope) != ("l2", "sentence") else rule == "rmsprop"
 
 
 GRID = [

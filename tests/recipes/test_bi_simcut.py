@@ -223,6 +223,7 @@ def updates_in(log: Path) -> list[int]:
     return [int(json.loads(record)["num_updates"]) for record in records]
 
 
+@pytest.mark.slow
 def test_it_ends_with_scores(story: Story) -> None:
     status, said = story.said[1]
     assert status == 0, said
@@ -233,6 +234,7 @@ def test_it_ends_with_scores(story: Story) -> None:
     assert set(scores["systems"]["model"]) == {"bleu", "chrf", "ter", "length_ratio"}
 
 
+@pytest.mark.slow
 def test_fine_tuning_begins_with_the_pretrained_weights(story: Story) -> None:
     """The warm-up's first learning rate is 0: after one update the weights are still the first."""
     assert story.said[0][0] == 143
@@ -242,6 +244,7 @@ def test_fine_tuning_begins_with_the_pretrained_weights(story: Story) -> None:
         assert torch.equal(story.after_one_update[name], value), name
 
 
+@pytest.mark.slow
 def test_an_interrupted_fine_tuning_continues(story: Story) -> None:
     said = story.said[1][1]
     assert "2/4 pretraining: already there" in said
@@ -251,6 +254,7 @@ def test_an_interrupted_fine_tuning_continues(story: Story) -> None:
     assert updates_in(log) == [2, 3]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_alone(story: Story) -> None:
     status, said = story.said[2]
     assert status == 0, said

@@ -289,6 +289,7 @@ def same(one: Path, other: Path) -> None:
         torch.testing.assert_close(parameter, theirs["model"][name], rtol=1e-3, atol=3e-5)
 
 
+@pytest.mark.slow
 def test_processes_and_machines_train_what_one_trains(toy: Path, port: str) -> None:
     """One process with four passes per update; four in two machines, with one each."""
     status, said = train(toy, "one", TOKENS="30")

@@ -17,7 +17,7 @@ from fairseq.distributed import (
 )
 
 from fairseq_adv.tasks import workers
-from tests.methods.method_table import PLAINEST, TRAINED, Row, trained
+from tests.methods.method_table import TRAINED, Row, trained
 from tests.support import processes, training
 
 
@@ -32,7 +32,7 @@ def train_all(data: Path, out: Path, backend: str, world: int, *methods: str) ->
 
 
 QUICK = ("salt", "smart", "freeat-task-loss", "rdrop")
-"""What `pytorch_ddp` trains in the quick tests: one of each kind of update."""
+"""What the quick tests train: one of each kind of update."""
 OF_SENTENCES = (*QUICK, "mat", "freelb-divergence")
 """The same, of quick tests about sentences."""
 
@@ -61,7 +61,7 @@ def trainings(data: Path, folder: Path, *groups: Sequence[str]) -> Trained:
 @pytest.fixture(scope="module")
 def two(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Trainings of translation models."""
-    return trainings(toy_data, tmp_path_factory.mktemp("two"), QUICK, PLAINEST)
+    return trainings(toy_data, tmp_path_factory.mktemp("two"), QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,7 @@ BACKENDS = [
         row,
         backend,
         id=f"{backend}-{row.name}",
-        marks=pytest.mark.slow
-        if row.name in PLAINEST or (backend == "pytorch_ddp" and row.name not in QUICK)
-        else [],
+        marks=[] if row.name in QUICK else pytest.mark.slow,
     )
     for backend in ("legacy_ddp", "pytorch_ddp")
     for row in TRAINED
@@ -130,6 +128,7 @@ def test_two_workers_log_what_one_does(row: Row, backend: str, two: Trained) -> 
     assert ("adv_gain" in measured) == (row.criterion != "rdrop")
 
 
+@pytest.mark.slow
 def test_a_wrapper_around_the_one_that_shares_gradients_changes_nothing(
     toy_data: Path, tmp_path: Path, two: Trained
 ) -> None:

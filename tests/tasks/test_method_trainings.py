@@ -10,7 +10,7 @@ import pytest
 import torch
 from fairseq.optim.adam import FairseqAdam
 
-from tests.methods.method_table import ROWS, Row, every_method, every_training, trained
+from tests.methods.method_table import ROWS, Row, every_method, trained, trained_of_kinds
 from tests.support import training
 from tests.support.training import Kind
 from tests.support.updates import options_of
@@ -22,7 +22,15 @@ class Killed(BaseException):
     """What nothing catches, as a SIGKILL."""
 
 
-@every_training
+@trained_of_kinds(
+    {
+        "translation": (
+            *("salt", "smart", "freeat-task-loss", "freelb-task-loss", "mat", "rdrop"),
+            *("salt-on-attention", "freeat-task-loss-on-differences"),
+        ),
+        "sentences": ("salt", "freeat-divergence", "mat"),
+    }
+)
 def test_a_killed_run_ends_bit_identical(
     row: Row, kind: Kind, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -216,7 +216,7 @@ checkpoint_utils.torch_persistent_save({"a": 2}, sys.argv[1] + "/checkpoint_last
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-@pytest.mark.parametrize("in_use", [False, True])
+@pytest.mark.parametrize("in_use", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_directory_is_shared_with_another_user(in_use: bool) -> None:
     """Who may write there goes on with what the other one has left, unless that still trains."""
     with tempfile.TemporaryDirectory() as name:  # pytest's own are for one user

@@ -72,6 +72,7 @@ def test_a_signal_to_all_processes_saves_and_leaves(
     assert same(broken, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_who_loads_data_outlives_a_signal(
     number: signal.Signals, toy_data: Path, tmp_path: Path
@@ -101,7 +102,10 @@ def at_update(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(AdversarialTraining, "train_step", train_step)
 
 
-@pytest.mark.parametrize("update", [1, 14, 20, 39])
+LATER = [pytest.param(number, marks=pytest.mark.slow) for number in (14, 20)]
+
+
+@pytest.mark.parametrize("update", [1, *LATER, 39])
 def test_whenever_it_comes_the_rest_ends_bit_identical(
     update: int,
     toy_data: Path,

@@ -122,8 +122,16 @@ def options_of(row: Row) -> list[str]:
     return [*OPTIONS, *found, *row.training]
 
 
+QUICK = ("salt", "smart", "freeat-task-loss", "mat", "rdrop")
+"""In whose losses and gradients it is tried by quick tests; in the batch in all."""
+
 CASES = [
-    pytest.param(row, fault, id=f"{row.name}-{fault}")
+    pytest.param(
+        row,
+        fault,
+        id=f"{row.name}-{fault}",
+        marks=[] if fault == "batch" or row.name in QUICK else pytest.mark.slow,
+    )
     for row in ROWS
     for fault in ("batch", "divergence", "gradient")
     if fault != "divergence" or not (row.criterion == "adv" or "task-loss" in row.name)

@@ -123,7 +123,12 @@ def _is_one_line(message: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tool", "change"), [(tool, change) for tool, changes in READ.items() for change in changes]
+    ("tool", "change"),
+    [
+        pytest.param(tool, change, marks=pytest.mark.slow if (tool, i) == ("evaluate", 2) else [])
+        for tool, changes in READ.items()
+        for i, change in enumerate(changes)
+    ],
 )
 def test_a_tool_says_in_one_line_what_is_wrong(
     tool: str,

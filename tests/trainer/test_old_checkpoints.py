@@ -27,6 +27,10 @@ from tests.support import training
 from tests.trainer import old_fairseq
 
 versions = pytest.mark.parametrize("version", old_fairseq.VERSIONS)
+FIRST, *LATER = old_fairseq.VERSIONS
+later_is_slow = pytest.mark.parametrize(
+    "version", [FIRST, *(pytest.param(version, marks=pytest.mark.slow) for version in LATER)]
+)
 architectures = pytest.mark.parametrize("architecture", old_fairseq.ARCHITECTURES)
 
 
@@ -102,7 +106,7 @@ def test_they_are_averaged(old_data: Path, tmp_path: Path, version: str, choice:
     assert len(training.translations(old_data / "bin", tmp_path / "mean.pt")) == 8
 
 
-@versions
+@later_is_slow
 def test_they_are_evaluated(old_data: Path, tmp_path: Path, version: str) -> None:
     path = old_fairseq.checkpoint(version)
     evaluate(old_data, path, tmp_path, beam=3, cpu=True, workers=1)
@@ -132,7 +136,7 @@ def test_their_robustness_is_measured(old_data: Path, tmp_path: Path, version: s
     assert (tmp_path / "robustness.png").exists()
 
 
-@versions
+@later_is_slow
 @architectures
 def test_they_are_exported(old_data: Path, tmp_path: Path, version: str, architecture: str) -> None:
     """And translate as they did, with either engine."""

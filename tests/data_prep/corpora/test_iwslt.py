@@ -148,6 +148,7 @@ def test_raw_text_is_as_released_and_in_line_with_the_tokens(tmp_path: Path) -> 
     assert raw[0] == f"{WORDS['en']} It's TED.dev2010 &amp; 1.1"
 
 
+@pytest.mark.slow
 def test_each_language_has_a_dictionary_of_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

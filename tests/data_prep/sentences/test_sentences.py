@@ -27,7 +27,7 @@ from tests.data_prep.sentences.made import examples, prepare, report, write
 from tests.support import training
 
 
-@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("pairs", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_what_is_written_is_what_fairseq_preprocess_writes(
     bert: Path, tmp_path: Path, pairs: bool
 ) -> None:

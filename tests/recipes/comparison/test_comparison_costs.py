@@ -213,6 +213,7 @@ def test_memory_is_that_of_the_largest_batches(toy_data: Path) -> None:
     assert every[0] > every[-1]
 
 
+@pytest.mark.slow
 def test_gradients_of_the_update_before_are_not_there(
     toy_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

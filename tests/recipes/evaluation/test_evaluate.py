@@ -305,7 +305,12 @@ def test_the_summary(data: Path, checkpoint: Path, out: Path) -> None:
 
 @pytest.mark.parametrize(
     ("criterion", "option"),
-    [("freeat", {"update_freq": [1]}), ("label_smoothed_cross_entropy", {"label_smoothing": 0.0})],
+    [
+        ("freeat", {"update_freq": [1]}),
+        pytest.param(
+            *("label_smoothed_cross_entropy", {"label_smoothing": 0.0}), marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_the_options_of_other_methods_can_be_written_down(
     data: Path, criterion: str, option: dict[str, object]
