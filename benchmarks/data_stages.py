@@ -14,9 +14,9 @@ from pathlib import Path
 
 from data_prep.binarize import binarize
 from data_prep.corpora.files import FilesCorpus
-from data_prep.counts import Subwords
 from data_prep.pipeline import Pipeline
 from data_prep.preparation import OURS
+from data_prep.selection.counts import Subwords
 from data_prep.selection.raw import Selection, write_raw
 from data_prep.support.lines import count_lines, read_lines
 from data_prep.text.bpe import count_words, learn_codes, segmenter

@@ -22,6 +22,7 @@ from data_prep.selection.summary import summary
 from data_prep.sentences import command as sentences
 from data_prep.sentences.corpora import SENTENCE_CORPORA
 from data_prep.stages import say
+from data_prep.substitutions import command as substitutions
 from data_prep.support.arguments import positive
 from data_prep.support.errors import DataPrepError
 from data_prep.support.parallel import cores
@@ -135,6 +136,10 @@ def _parser() -> argparse.ArgumentParser:
     encoder = corpora.add_parser("encoder", help=about, description=about)
     encoder.set_defaults(run=encoders.run, place=encoders.place)
     encoders.add_options(encoder)
+    about = "no corpus: words that may stand for others, synonyms and antonyms"
+    words = corpora.add_parser("substitutions", help=about, description=about)
+    words.set_defaults(run=substitutions.run, place=substitutions.place)
+    substitutions.add_options(words)
     about = "no corpus: adds both translation directions at once to the data of one"
     both = corpora.add_parser("bidirectional", help=about, description=about)
     both.set_defaults(run=_prepare_both_directions, place=lambda args: args.out)

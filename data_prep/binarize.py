@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from data_prep.counts import SPLITS
+from data_prep.selection.counts import SPLITS
 from data_prep.support.errors import DataPrepError
 from data_prep.support.progress import progress
 

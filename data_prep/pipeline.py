@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from data_prep.binarize import LOG, binarize
 from data_prep.corpora.corpus import Corpus, Encoded
 from data_prep.corpora.files import line_pairs
-from data_prep.counts import OVERLONG, SPLITS, Subwords
 from data_prep.preparation import Preparation
+from data_prep.selection.counts import OVERLONG, SPLITS, Subwords
 from data_prep.selection.raw import Selection, write_raw
 from data_prep.stages import Stage, run_stage_of, say, sha256_of, write_report
 from data_prep.support.lines import open_for_writing, read_lines

@@ -28,7 +28,7 @@ from typing import Any
 from benchmarks.data_stages import STAGES, Task
 from benchmarks.support.models import Setup
 from benchmarks.support.rows import Row
-from data_prep.counts import SPLITS
+from data_prep.selection.counts import SPLITS
 from data_prep.support.lines import count_lines, read_lines
 from data_prep.support.progress import progress
 from data_prep.text.bpe import count_tokens

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from data_prep.counts import Counts
 from data_prep.preparation import Preparation
+from data_prep.selection.counts import Counts
 
 
 class Example(NamedTuple):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.corpora.corpus import CorpusEntry, Example
-from data_prep.counts import SPLITS, Counts
 from data_prep.preparation import OURS, Preparation
+from data_prep.selection.counts import SPLITS, Counts
 from data_prep.support.arguments import positive
 from data_prep.support.errors import DataPrepError
 from data_prep.support.lines import count_lines, read_lines

@@ -15,8 +15,8 @@ from pathlib import Path
 from data_prep.corpora.corpus import CorpusEntry, Example
 from data_prep.corpora.filters import BAD_MATCH, reason_to_drop
 from data_prep.corpora.help_pages import Paragraph, read_page
-from data_prep.counts import Counts
 from data_prep.preparation import OURS, Preparation
+from data_prep.selection.counts import Counts
 from data_prep.sources.apt import download_packages
 from data_prep.sources.deb import read_deb
 from data_prep.sources.release import add_archive_option

@@ -13,8 +13,8 @@ from pathlib import Path
 from data_prep.corpora.corpus import Corpus, CorpusEntry, Encoded, Example
 from data_prep.corpora.files import line_pairs
 from data_prep.corpora.segments import segment_pairs
-from data_prep.counts import SPLITS, Counts
 from data_prep.preparation import Limits, Preparation
+from data_prep.selection.counts import SPLITS, Counts
 from data_prep.sources.download import Archive
 from data_prep.sources.release import add_archive_option, google_drive, unpacked
 

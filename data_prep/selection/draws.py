@@ -13,7 +13,7 @@ from typing import TextIO
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.counts import SPLITS, Counts
+from data_prep.selection.counts import SPLITS, Counts
 from data_prep.support.errors import DataPrepError
 from data_prep.support.lines import open_pair, read_lines
 from data_prep.support.progress import progress

@@ -5,8 +5,8 @@ from functools import partial
 from itertools import tee
 
 from data_prep.corpora.corpus import Example
-from data_prep.counts import EMPTY, TOO_LONG
 from data_prep.preparation import Limits, Preparation
+from data_prep.selection.counts import EMPTY, TOO_LONG
 from data_prep.support.parallel import LineMapper
 from data_prep.text.cleaning import is_blank
 from data_prep.text.tokenization import tokenizer

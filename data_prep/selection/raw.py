@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.corpora.corpus import Corpus, Example
-from data_prep.counts import SPLITS, TOO_LONG, Counts
 from data_prep.preparation import Preparation
+from data_prep.selection.counts import SPLITS, TOO_LONG, Counts
 from data_prep.selection.draws import hash_of, hold_out, thin_out, write_pair
 from data_prep.selection.limits import judged
 from data_prep.support.errors import DataPrepError

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from data_prep.counts import MAX_SUBWORDS, OVERLONG, SPLITS
+from data_prep.selection.counts import MAX_SUBWORDS, OVERLONG, SPLITS
 
 _STOPS = "stops at them without --skip-invalid-size-inputs-valid-test"
 _DOES = {"train": "leaves them out", "valid": _STOPS, "test": _STOPS}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from data_prep.counts import EMPTY
+from data_prep.selection.counts import EMPTY
 from data_prep.selection.draws import ALSO_HELD_OUT, draw, hash_of, rank
 from data_prep.sentences.corpus import Example, SentenceCorpus, SentenceCounts, Task
 from data_prep.support.errors import DataPrepError

@@ -22,7 +22,7 @@ from data_prep.corpora.help_pages import read_page
 from data_prep.corpora.iwslt import set_pairs, tagged_pairs
 from data_prep.corpora.libreoffice_help import HelpCorpus
 from data_prep.corpora.segments import segment_pairs
-from data_prep.counts import Counts
+from data_prep.selection.counts import Counts
 from data_prep.sources.archives import extract, gather
 from data_prep.sources.deb import read_deb
 from data_prep.support.errors import DataPrepError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import tempfile
@@ -27,8 +28,12 @@ from data_prep.sentences.corpora.tsv import TableCorpus
 from data_prep.sentences.corpus import SentenceCorpus, Task
 from data_prep.sentences.raw import raw_rows, write_raw
 from data_prep.sources.pypi import NotInIndex, linked
+from data_prep.substitutions.table import NAME, read_table
+from data_prep.substitutions.tagging import TAGGER, Tagger
+from data_prep.substitutions.wordnet import FILES, is_word, read_wordnet
 from data_prep.support.errors import DataPrepError
 from data_prep.text.cleaning import clean_line
+from tests.data_prep.substitutions import made
 from tests.fuzzing.promises import Reader, choose, expect, is_for_the_user, only
 
 _FILES = (
@@ -66,8 +71,8 @@ def encoder_files(content: bytes, scratch: Path) -> None:
     choice, payload = choose(content, 2 * len(_FILES))
     family = ("bert", "roberta")[choice % 2]
     folder, out = scratch / "files", scratch / "out"
-    for made in (folder, out):
-        made.mkdir()
+    for directory in (folder, out):
+        directory.mkdir()
     for name, whole in _whole()[family].items():
         (folder / name).write_bytes(whole)
     odd = _FILES[choice // 2]
@@ -267,7 +272,45 @@ def _vector_seeds() -> list[bytes]:
     ]
 
 
+_WORD_FILES = (*FILES, NAME, TAGGER)
+
+
+def word_files(content: bytes, scratch: Path) -> None:
+    """`read_wordnet`, `read_table`, `Tagger.read`: words in lower case, none its own synonym."""
+    choice, payload = choose(content, len(_WORD_FILES))
+    name = _WORD_FILES[choice]
+    path = scratch / name
+    try:
+        if name in FILES:
+            lexicons = read_wordnet(made.files() | {name: payload}).values()
+            for lexicon in lexicons:
+                for relation in (lexicon.synonyms, lexicon.related, lexicon.antonyms):
+                    for word, others in relation.items():
+                        expect(is_word(word) and all(map(is_word, others)), f"{word!r}: no word")
+                        expect(word not in others, f"{word}: related to itself")
+        elif name == NAME:
+            path.write_bytes(payload)
+            for (word, _), choices in read_table(path).items():
+                found = (*choices.synonyms, *choices.antonyms)
+                expect(word not in found and len(set(found)) == len(found), f"{word}: twice")
+        else:
+            path.write_bytes(gzip.compress(payload))
+            words = ["they", "run", "fast"]
+            expect(len(Tagger.read(path).parts(words)) == len(words), "a word without a tag")
+    except DataPrepError as error:
+        is_for_the_user(error, [name, "WordNet", str(path)])
+        expect(content not in _word_seeds(), f"{error}: of files that are right")
+    only(scratch, {name})
+
+
+def _word_seeds() -> list[bytes]:
+    table = b"word\tpart\tsynonyms\tantonyms\ngood\tadj\tfine nice\tbad\n"
+    contents = [*(made.files()[name] for name in FILES), table, json.dumps(made.TAGGER).encode()]
+    return [bytes([number]) + content for number, content in enumerate(contents)]
+
+
 SENTENCES = {
+    "words": Reader(word_files, _word_seeds),
     "vectors": Reader(vector_file, _vector_seeds),
     "encoder": Reader(encoder_files, _encoder_seeds),
     "tables": Reader(sentence_tables, _table_seeds),

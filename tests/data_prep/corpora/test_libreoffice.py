@@ -11,7 +11,7 @@ import pytest
 from data_prep.__main__ import main
 from data_prep.corpora.corpus import Example
 from data_prep.corpora.libreoffice_help import HelpCorpus, split_of_page
-from data_prep.counts import Counts
+from data_prep.selection.counts import Counts
 from data_prep.sources import apt
 from data_prep.sources.apt import download_packages
 from data_prep.support.errors import DataPrepError
