@@ -67,6 +67,8 @@ def test_pairs_that_are_given() -> None:
     assert "bad" not in table["good", "adj"].synonyms  # WordNet's antonym
     assert table["movie", "noun"].antonyms == ("foil",)
     assert table["foil", "noun"].antonyms == ("movie",)
+    other_form = choose(synonyms=[("kid", "parents")], least=-1.0)
+    assert "parents" not in other_form["kid", "noun"].synonyms
 
 
 def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -112,7 +114,7 @@ def test_a_tag_is_the_best_sum_of_weights(tmp_path: Path) -> None:
         "VERB|Fin",
     ]
     # A capital makes 0.8 for a name; "the" before it 0.5 for the noun, "fast" behind 0.1.
-    assert tagger.tags(["the", "Hat", "fast"])[1] == "PROPN|-"
+    assert tagger.tags(["the", "Hat", "fast"])[1:] == ["PROPN|-", "ADV|-"]  # two behind "the"
     assert tagger.parts([]) == []
 
 
@@ -187,6 +189,10 @@ def test_from_packages_to_a_table(
     more = ["--synonyms", str(tmp_path / "pairs"), "--most", "1"]
     assert main(["substitutions", "--out", str(out), *given, *more]) == 0
     assert len(read_table(out / "words/substitutions.tsv")["kid", "noun"].synonyms) == 1
+    (tmp_path / "pairs").write_text("movie foil\n", "utf-8")  # other pairs in the same file
+    assert main(["substitutions", "--out", str(out), *given, *more]) == 0
+    assert read_table(out / "words/substitutions.tsv")["movie", "noun"].synonyms
+    assert read_table(out / "words/substitutions.tsv") == choose(1, synonyms=[("movie", "foil")])
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_antonyms_are_of_words(wordnet: WordNet) -> None:
     [
         ("data.noun", b"00000040 00 n 02", b"00000040 00 n zz", "data.noun: line 5 is none"),
         ("data.noun", b"! 00000050", b"! 00000051", "there is no synset 00000051"),
-        ("data.verb", b"0101", b"0901", "synset 00000060: an antonym is not there"),
+        ("data.verb", b"0201", b"0901", "synset 00000060: an antonym is not there"),
         ("index.adj", b"00000090  \n", b"\n", "index.adj: line 2 is none of WordNet's"),
         ("verb.exc", b"rose rise", b"rose", "verb.exc: line 1 is none of WordNet's"),
         ("noun.exc", b"child\n", b"ch\xefld\n", "noun.exc: line 1 is none of WordNet's"),
