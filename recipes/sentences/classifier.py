@@ -122,15 +122,18 @@ class Classifier:
                     f" {self.described.texts}: it is not answered"
                 )
                 continue
-            inputs[index] = self._input(texts, first + index)
+            inputs[index] = self.pieces(texts, first + index)
         result = [""] * len(lines)
         for index, made in zip(inputs, self.outputs(list(inputs.values())), strict=True):
             said = label_of(self.described.classes, self.described.scores_divided_by, made)
             result[index] = "\t".join(said if self.described.classes else said[:1])
         return result
 
-    def _input(self, texts: Sequence[str], number: int) -> list[int]:
-        """Return the numbers of the pieces of one or two texts, special symbols among them."""
+    def pieces(self, texts: Sequence[str], number: int | None = None) -> list[int]:
+        """Return the numbers of the pieces of one or two texts, special symbols among them.
+
+        :param number: of their line, to warn if they are too long.
+        """
         cut = [
             self.tokenizer.encode(clean_line(text, {}), add_special_tokens=False).ids
             for text in texts
@@ -141,7 +144,7 @@ class Classifier:
         specials = len(begin) + len(end) + (len(between) + len(end) if len(cut) > 1 else 0)
         most = self.described.max_pieces - specials
         length = sum(map(len, cut))
-        if length > most:
+        if length > most and number is not None:
             self.warn(
                 f"line {number} has {length} pieces, the model takes {most}: the rest is left out"
             )

@@ -78,6 +78,12 @@ def export(data: Path, checkpoint: Path, encoder: Path, out: Path) -> None:
         ).write(folder)
 
 
+def usual_encoder(data: Path) -> Path:
+    """Return where data_prep has the encoder that data were prepared for, unless told otherwise."""
+    name = Labelled.of(data).report["encoder"]["name"]
+    return (data if name == OWN_WORDS else Path("data", "encoders")) / name
+
+
 def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return a checkpoint as one of fairseq's own task.
 
@@ -128,9 +134,7 @@ def _main() -> None:
         "--out", type=Path, required=True, metavar="MODEL", help="the folder to write"
     )
     args = parser.parse_args()
-    name = Labelled.of(args.data).report["encoder"]["name"]
-    home = args.data if name == OWN_WORDS else Path("data", "encoders")
-    export(args.data, args.checkpoint, args.encoder or home / name, args.out)
+    export(args.data, args.checkpoint, args.encoder or usual_encoder(args.data), args.out)
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
     print(
         f"{args.out}: {size / 1e6:.1f} MB; python -m recipes.sentences.classify {args.out} < TEXT"

@@ -1,0 +1,1 @@
+"""Attacks on classifiers: words that should not change an answer, and words that should."""
