@@ -18,10 +18,13 @@ from recipes.support.plot import STYLE
 
 FOUND, ATTACKS, TABLE, PICTURE = "attack.json", "attacks.tsv", "attack.md", "attack.png"
 
+SYNONYMS, ANTONYMS, NEGATION = "synonyms", "antonyms", "negation"
+KINDS = (SYNONYMS, ANTONYMS, NEGATION)
+
 _MEANT = {
-    "synonyms": "answers that change, and should not (fickle)",
-    "antonyms": "answers that stay, and should not (obstinate)",
-    "negation": "answers that stay, and should not (obstinate)",
+    SYNONYMS: "answers that change, and should not (fickle)",
+    ANTONYMS: "answers that stay, and should not (obstinate)",
+    NEGATION: "answers that stay, and should not (obstinate)",
 }
 _COLUMNS = (
     *("model", "attack", "id", "class", "succeeded", "candidates", "before", "behind", "calls"),
@@ -120,7 +123,8 @@ def write(found: Found, facts: Mapping[str, Any], out: Path) -> str:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     with written_whole(out / ATTACKS) as temporary:
         temporary.write_text("\n".join(_rows(found)) + "\n", encoding="utf-8")
-    _plot(outcomes, out / PICTURE)
+    rates = {model: {kind: o.rate for kind, o in of.items()} for model, of in outcomes.items()}
+    plot_rates(rates, _MEANT, out / PICTURE)
     models = {
         model: {
             "accuracy": accuracies[model],
@@ -186,16 +190,21 @@ def _rows(found: Found) -> list[str]:
     return rows
 
 
-def _plot(outcomes: Mapping[str, Mapping[str, Outcome]], path: Path) -> None:
-    """Draw a panel for each attack, a bar a model. A PNG, written whole or not at all."""
-    kinds = list(next(iter(outcomes.values())))
+def plot_rates(
+    rates: Mapping[str, Mapping[str, Rate]], meant: Mapping[str, str], path: Path
+) -> None:
+    """Draw a panel for each attack, a bar a model. A PNG, written whole or not at all.
+
+    :param meant: of what an attack's rate is, by its kind.
+    """
+    kinds = list(next(iter(rates.values())))
     with matplotlib.rc_context(STYLE):
-        size = (1 + 3.6 * len(kinds), 1.4 + 0.45 * len(outcomes))
+        size = (1 + 3.6 * len(kinds), 1.4 + 0.45 * len(rates))
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0]
         for axes, kind in zip(grid, kinds, strict=True):
-            for place, (model, of) in enumerate(outcomes.items()):
-                rate = of[kind].rate
+            for place, (model, of) in enumerate(rates.items()):
+                rate = of[kind]
                 if rate.value is not None and rate.low is not None and rate.high is not None:
                     axes.barh(place, rate.value, 0.6, color=look(place + 1)["color"], alpha=0.6)
                     middle, half = (rate.low + rate.high) / 2, (rate.high - rate.low) / 2
@@ -205,6 +214,6 @@ def _plot(outcomes: Mapping[str, Mapping[str, Outcome]], path: Path) -> None:
             axes.invert_yaxis()
             axes.set_xlim(0, 100)
             axes.set_title(kind)
-            axes.set_xlabel(f"per cent, {_MEANT[kind]}", fontsize=8)
+            axes.set_xlabel(f"per cent, {meant[kind]}", fontsize=8)
         with written_whole(path) as temporary:
             figure.savefig(temporary, dpi=130)

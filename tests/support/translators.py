@@ -13,7 +13,7 @@ _ADJECTIVES = {"große": "big", "kleine": "small", "neue": "new", "alte": "old"}
 _VERBS = {"öffnet": "opens", "schließt": "closes", "sieht": "sees", "druckt": "prints"}
 
 
-def make_corpus(directory: Path) -> Path:
+def make_corpus(directory: Path, source: str = "de", target: str = "en") -> Path:
     """Prepare a corpus of 1 to 3 clauses a line, with 60 test sentences; return its directory."""
     rng = random.Random(3)
     for split, size in (("train", 400), ("valid", 20), ("test", 60)):
@@ -23,7 +23,13 @@ def make_corpus(directory: Path) -> Path:
             (directory / f"{split}.{lang}").write_text(text, encoding="utf-8")
     splits = [f"--{split}={directory / split}" for split in ("train", "valid", "test")]
     out = directory / "data"
-    command = ["files", "--source-lang=de", "--target-lang=en", *splits, f"--out={out}"]
+    command = [
+        "files",
+        f"--source-lang={source}",
+        f"--target-lang={target}",
+        *splits,
+        f"--out={out}",
+    ]
     assert data_prep([*command, "--bpe-merges=60", "--workers=1"]) == 0
     return out
 
