@@ -228,7 +228,12 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Return a line for each case that is not the same."""
     lines = []
     for case in before:
-        for what in ("refused", "updates", "parameters", "log"):
+        refusals = [found[case].get("refused") for found in (before, after)]
+        if any(refusals):  # there is nothing else to compare
+            if refusals[0] != refusals[1]:
+                lines.append(f"{case}: refused: {refusals[0]} before, {refusals[1]} now")
+            continue
+        for what in ("updates", "parameters", "log"):
             old, new = before[case].get(what), after[case].get(what)
             if old != new:
                 if what == "log":
