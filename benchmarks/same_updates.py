@@ -188,7 +188,7 @@ def train(data: Path, criterion: str, *more: str) -> dict[str, Any]:
     return {
         "parameters": digest.hexdigest(),
         "updates": made[-1].get_num_updates(),
-        "log": {k: float(v) for k, v in logged.items() if k not in left_out},
+        "log": {k: None if v is None else float(v) for k, v in logged.items() if k not in left_out},
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from data_prep.substitutions.counter_fitting import CounterFitting, Pair, neighbours
+from data_prep.substitutions.counter_fitting import CounterFitting, Pair
 from data_prep.substitutions.inflection import KINDS, Forms
 from data_prep.substitutions.table import Choices, Table
 from data_prep.substitutions.wordnet import PARTS, WordNet
@@ -52,23 +52,36 @@ class Choosing:
         words, table = self.fitting.fit(
             known, {*firsts, *given}, {*opposite, *(p for pairs in apart.values() for p in pairs)}
         )
+        rows = {word: row for row, word in enumerate(words)}
         found: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-        near = neighbours(table, 1 - self.least, len(words))
-        for row, other in near.tolist():
-            pair = words[row], words[other]
-            for part in PARTS:
-                said_so = pair in together[part] or pair in given
-                opposed = pair in apart[part] or pair in opposite
-                if said_so and not opposed and _have_a_form_in_common(forms, part, pair):
-                    found[pair[0], part]["synonyms"].append(pair[1])
         for part in PARTS:
-            inside = ((one, other) for one, other in opposite if _is(forms, part, one, other))
-            for one, other in sorted({*apart[part], *inside}):
-                found[one, part]["antonyms"].append(other)
+            opposed = apart[part] | opposite
+            said = {
+                pair
+                for pair in (together[part] | given) - opposed
+                if _stands_for_all_forms(forms, part, pair)
+            }
+            for one, other in self._near(said, rows, table):
+                found[one, part]["synonyms"].append(other)
+            for pair in sorted(opposed):
+                if _stands_for_all_forms(forms, part, pair):
+                    found[pair[0], part]["antonyms"].append(pair[1])
         return {
             key: Choices(tuple(of["synonyms"][: self.most]), tuple(of["antonyms"][: self.most]))
             for key, of in found.items()
         }
+
+    def _near(
+        self, pairs: Iterable[Pair], rows: Mapping[str, int], table: "np.ndarray"
+    ) -> list[Pair]:
+        """Return pairs of words that are near each other; of each first word the nearest first."""
+        cosines = {
+            (one, other): float(table[rows[one]] @ table[rows[other]])
+            for one, other in pairs
+            if one in rows and other in rows
+        }
+        near = (pair for pair, cosine in cosines.items() if cosine > self.least)
+        return sorted(near, key=lambda pair: (pair[0], -cosines[pair], pair[1]))
 
 
 def _inflected(forms: Forms, wordnet: WordNet, part: str, relation: str) -> Iterator[Pair]:
@@ -84,19 +97,18 @@ def _inflected(forms: Forms, wordnet: WordNet, part: str, relation: str) -> Iter
                     yield one, form
 
 
-def _have_a_form_in_common(forms: Forms, part: str, pair: Pair) -> bool:
+def _stands_for_all_forms(forms: Forms, part: str, pair: Pair) -> bool:
+    """Return whether the second word can be all forms of a part of speech that the first may be.
+
+    Began is no word for started, which may be a participle.
+    """
     ours, theirs = (
         {reading.kind for reading in forms.readings(word) if reading.part == part} for word in pair
     )
-    return bool(ours & theirs)
+    return bool(ours) and ours <= theirs
 
 
 def _both(pairs: Iterable[Pair]) -> Iterator[Pair]:
     for one, other in pairs:
         yield one, other
         yield other, one
-
-
-def _is(forms: Forms, part: str, *words: str) -> bool:
-    """Return whether all words can be of a part of speech."""
-    return all(any(r.part == part for r in forms.readings(word)) for word in words)

@@ -22,6 +22,16 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 """Forms, by part of speech. A verb's past tense and participle are two, equal ones or not."""
 
 _VOWELS = "aeiou"
+_UNCHANGED = frozenset(
+    {
+        *("beset", "bet", "bid", "broadcast", "burst", "cast", "cost"),
+        *("cut", "forecast", "hit", "hurt", "inset", "let", "miscast"),
+        *("offset", "outbid", "preset", "put", "quit", "recast", "reset"),
+        *("rid", "set", "shed", "shut", "slit", "split", "spread"),
+        *("sublet", "thrust", "typeset", "undercut", "upset", "wed"),
+    }
+)
+"""Verbs whose past tense is their base, which WordNet's list does not say."""
 
 
 @dataclass(frozen=True, order=True)
@@ -159,6 +169,10 @@ def _irregular(part: str, lemma: str, exceptions: tuple[str, ...]) -> dict[str, 
             found["third"].append(form)
         else:
             found["past and participle"].append(form)
+    if lemma in _UNCHANGED:
+        return {kind: tuple(forms) for kind, forms in found.items() if kind == "gerund"} | {
+            kind: (lemma,) for kind in ("past", "participle")
+        }
     both = found.pop("past and participle", [])
     if both:
         found["participle"] = [form for form in both if _is_participle(form, both)] or both

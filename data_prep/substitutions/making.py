@@ -1,7 +1,7 @@
 """Make the directory of substitutions, whole or not at all."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,10 @@ def make(sources: Sources, choosing: Choosing, out: Path) -> Mapping[str, Any]:
         say("substitutions: words near each other, in vectors that are made fit")
         wanted = {word for word in all_candidates(wordnet) if is_word(word)}
         wanted.update(word for of in pairs.values() for pair in of for word in pair)
-        table = choosing.table(wordnet, vectors.of(sorted(wanted)), **pairs)
+        known = vectors.of(sorted(wanted))
+        if not known:
+            raise DataPrepError(f"{vectors.path}: has none of WordNet's words")
+        table = choosing.table(wordnet, known, **pairs)
         write_table(table, directory / NAME)
         return {
             "words": len({word for word, _ in table}),
@@ -84,10 +87,12 @@ def make(sources: Sources, choosing: Choosing, out: Path) -> Mapping[str, Any]:
         }
 
     digests = {path.name: sha256_of(path) for path in (deb, wheel, vectors.path)}
-    given = [sha256_of(path) for path in (*sources.synonyms, *sources.antonyms)]
     key = {
         "format": _FORMAT,
-        "inputs": [*digests.values(), *given],
+        "inputs": list(digests.values()),
+        "synonyms": [sha256_of(path) for path in sources.synonyms],
+        "antonyms": [sha256_of(path) for path in sources.antonyms],
+        "fitting": asdict(choosing.fitting),
         "least": choosing.least,
         "most": choosing.most,
         "tools": installed(_TOOLS),
@@ -140,4 +145,5 @@ def _pairs(path: Path) -> Iterator[Pair]:
                 f"{path}: line {number}: {len(words)} words, where a pair is wanted:"
                 f" {printable(line[:60])}"
             )
-        yield words[0], words[1]
+        if words[0] != words[1]:
+            yield words[0], words[1]

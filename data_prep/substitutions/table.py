@@ -1,9 +1,10 @@
 """The file of substitutions: a word and a part of speech, and what may stand in its place.
 
-Lines of four columns with tabs between: word, part of speech, synonyms, antonyms, the last two with
-spaces between words, the best ones first. All is in lower case. Any such file may be given.
+Lines of four columns with tabs between: word, part of speech, synonyms, the nearest first, and
+antonyms, these two with spaces between words. All is in lower case. Any such file may be given.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from data_prep.support.errors import DataPrepError
 from data_prep.support.lines import open_for_writing, read_lines
 
 NAME = "substitutions.tsv"
+WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+"""A word of a text, all of which is replaced, and all that takes its place."""
 _HEADER = ("word", "part", "synonyms", "antonyms")
 
 
@@ -59,8 +62,9 @@ def _entries(
         synonyms, antonyms = (tuple(column.split()) for column in others)
         if part not in PARTS:
             raise DataPrepError(f"{path}: line {number}: {part} is none of {', '.join(PARTS)}")
-        if not word or word != line.lower()[: len(word)] or " " in word:
-            raise DataPrepError(f"{path}: line {number}: {word!r} is no word in lower case")
+        for one in (word, *synonyms, *antonyms):
+            if not WORD.fullmatch(one) or one != one.lower():
+                raise DataPrepError(f"{path}: line {number}: {one!r} is no word in lower case")
         if (word, part) in seen:
             raise DataPrepError(f"{path}: line {number}: {word} as {part} is there twice")
         if word in (*synonyms, *antonyms) or set(synonyms) & set(antonyms):

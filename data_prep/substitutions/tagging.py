@@ -47,6 +47,9 @@ class Tagger:
         """Read the file of a model. Raises DataPrepError if it is none."""
         try:
             found: Any = json.loads(gzip.decompress(path.read_bytes()))
+            strings = (*found["tagdict"], *found["tagdict"].values(), *found["classes"])
+            if not all(isinstance(text, str) for text in strings):
+                raise TypeError("a class that is no text")
             tagger = Tagger(found["weights"], found["tagdict"], found["classes"])
             tagger.parts(["a", "test"])
         except (*DAMAGE, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,15 +1,12 @@
 """The words of a text that others may stand for."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.substitutions.table import NAME, Choices, Table, read_table
+from data_prep.substitutions.table import NAME, WORD, Choices, Table, read_table
 from data_prep.substitutions.tagging import TAGGER, Tagger
 from data_prep.support.errors import DataPrepError
-
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Substitutions:
 
     def places(self, text: str) -> list[Place]:
         """Return the words that others may stand for, in the text's order."""
-        spans = [match.span() for match in _WORD.finditer(text)]
+        spans = [match.span() for match in WORD.finditer(text)]
         found = []
         for number, ((start, end), part) in enumerate(zip(spans, self.parts(text), strict=True)):
             choices = part and self.table.get((text[start:end].lower(), part))
@@ -60,7 +57,7 @@ class Substitutions:
 
     def parts(self, text: str) -> list[str | None]:
         """Return the part of speech of each word of a text."""
-        return self.tagger.parts([match[0] for match in _WORD.finditer(text)])
+        return self.tagger.parts([match[0] for match in WORD.finditer(text)])
 
     def keeps_its_part(self, text: str, place: Place) -> bool:
         """Return whether a changed text has the same part of speech at a place.

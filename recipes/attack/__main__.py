@@ -113,8 +113,8 @@ def _parser() -> argparse.ArgumentParser:
         "Attack models by synonyms, with which an answer should stay, and by antonyms or negations,"
         " with which it should change.",
         f"{FOUND}, {ATTACKS}, {TABLE} and {PICTURE}",
+        split=None,
     )
-    parser.set_defaults(split=None)
     parser.add_argument(
         "--attack",
         nargs="+",

@@ -10,7 +10,7 @@ import numpy as np
 from data_prep.substitutions.words import Substitutions
 from data_prep.support.progress import progress
 from recipes.attack.report import ANTONYMS, SYNONYMS, Tried
-from recipes.attack.search import Ask, Texts, fickle, negated, obstinate, played
+from recipes.attack.search import Ask, Reads, Texts, fickle, negated, obstinate, played
 from recipes.sentences.classifier import Classifier, load_classifier
 from recipes.sentences.export import export
 from recipes.sentences.labelled import Labelled
@@ -36,14 +36,20 @@ class Rules:
         return kind == SYNONYMS or label not in self.skipped
 
     def search(
-        self, kind: str, substitutions: Substitutions, texts: Texts, label: int, before: float
+        self,
+        kind: str,
+        substitutions: Substitutions,
+        texts: Texts,
+        label: int,
+        before: float,
+        reads: Reads,
     ) -> Ask:
         """Return the search for one example."""
         if kind == SYNONYMS:
             return fickle(substitutions, texts, label, before, self.most_words)
         if kind == ANTONYMS:
-            return obstinate(substitutions, texts, label, before, self.confident)
-        return negated(texts, label, before, self.confident)
+            return obstinate(substitutions, texts, label, before, self.confident, reads)
+        return negated(texts, label, before, self.confident, reads)
 
 
 def attack(
@@ -84,7 +90,8 @@ def attack(
         ]
         searches = [
             rules.search(
-                kind, substitutions, examples[n], right_labels[n], float(found[n, right_labels[n]])
+                *(kind, substitutions, examples[n], right_labels[n]),
+                *(float(found[n, right_labels[n]]), classifier.pieces),
             )
             for n in numbers
         ]

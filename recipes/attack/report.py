@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from recipes.attack.search import Attempt, Texts
 from recipes.sentences.metrics import resamples
 from recipes.support.curves import look
-from recipes.support.files import write_json, written_whole
+from recipes.support.files import write_json, write_table, written_whole
 from recipes.support.markdown import markdown_table
 from recipes.support.plot import STYLE
 
@@ -121,8 +121,8 @@ def write(found: Found, facts: Mapping[str, Any], out: Path) -> str:
     lines = [f"# Attacks on {facts['split']}", "", table, "", *_definitions(facts)]
     with written_whole(out / TABLE) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with written_whole(out / ATTACKS) as temporary:
-        temporary.write_text("\n".join(_rows(found)) + "\n", encoding="utf-8")
+    rows = _rows(found)
+    write_table({name: [row[i] for row in rows] for i, name in enumerate(_COLUMNS)}, out / ATTACKS)
     rates = {model: {kind: o.rate for kind, o in of.items()} for model, of in outcomes.items()}
     plot_rates(rates, _MEANT, out / PICTURE)
     models = {
@@ -171,9 +171,9 @@ def _definitions(facts: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _rows(found: Found) -> list[str]:
-    """Return the lines of all attempts."""
-    rows = ["\t".join(_COLUMNS)]
+def _rows(found: Found) -> list[list[str]]:
+    """Return all attempts."""
+    rows = []
     for model, (_, kinds) in found.items():
         for kind, tried in kinds.items():
             for of in tried:
@@ -186,7 +186,7 @@ def _rows(found: Found) -> list[str]:
                     ", ".join(f"{old} > {new}" for old, new in attempt.changed),
                     *(" ||| ".join(texts) for texts in (of.texts, attempt.texts)),
                 ]
-                rows.append("\t".join(columns))
+                rows.append(columns)
     return rows
 
 
@@ -211,7 +211,7 @@ def plot_rates(
                     axes.errorbar(middle, place, xerr=half, color="black", capsize=3, fmt="none")
                 axes.text(0, place, f" {model}", va="center", fontsize=8)
             axes.set_yticks([])
-            axes.invert_yaxis()
+            axes.set_ylim(len(rates) - 0.5, -0.5)  # the first one on top
             axes.set_xlim(0, 100)
             axes.set_title(kind)
             axes.set_xlabel(f"per cent, {meant[kind]}", fontsize=8)

@@ -14,6 +14,7 @@ from data_prep.substitutions.words import Place, Substitutions, replaced
 from recipes.attack.negation import negations
 
 Texts = tuple[str, ...]
+Reads = Callable[[Texts], Sequence[int]]
 Ask = Generator[list[Texts], np.ndarray, "Attempt"]
 
 
@@ -118,7 +119,12 @@ def fickle(
 
 
 def obstinate(
-    substitutions: Substitutions, texts: Texts, label: int, before: float, confident: bool
+    substitutions: Substitutions,
+    texts: Texts,
+    label: int,
+    before: float,
+    confident: bool,
+    reads: Reads,
 ) -> Ask:
     """Look for an antonym of one word with which the answer stays, though it should change.
 
@@ -126,6 +132,8 @@ def obstinate(
 
     :param confident: it succeeds only if the old answer becomes more probable, as in the released
         code of Chen et al. (2022); in the paper it has to stay alone.
+    :param reads: what the classifier reads of an example. It may not read the end of a long one,
+        and an answer stays that has not met the change.
     """
     words = [w for w in words_of(substitutions, texts) if w.place.choices.antonyms]
     order = yield from by_importance(texts, words, label, before)
@@ -133,7 +141,8 @@ def obstinate(
     for word in order:
         for other in word.place.choices.antonyms:
             candidate = with_words(texts, [(word, other)])
-            if substitutions.keeps_its_part(candidate[word.side], word.place):
+            keeps = substitutions.keeps_its_part(candidate[word.side], word.place)
+            if keeps and reads(candidate) != reads(texts):
                 candidates.append((word, other, candidate))
     if not candidates:
         return Attempt(False, texts, (), False, (before, before), len(words))
@@ -150,13 +159,14 @@ def obstinate(
     )
 
 
-def negated(texts: Texts, label: int, before: float, confident: bool) -> Ask:
+def negated(texts: Texts, label: int, before: float, confident: bool, reads: Reads) -> Ask:
     """Look for a verb to negate with which the answer stays, though it should change."""
     candidates = [
         (*texts[:side], changed, *texts[side + 1 :])
         for side, text in enumerate(texts)
         for changed in negations(text)
     ]
+    candidates = [candidate for candidate in candidates if reads(candidate) != reads(texts)]
     if not candidates:
         return Attempt(False, texts, (), False, (before, before), 0)
     found = yield candidates

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.substitutions.words import Substitutions, replaced
-from data_prep.support.lines import read_lines
 from recipes.attack.negation import negations
 from recipes.attack.report import (
     ANTONYMS,
@@ -25,12 +24,12 @@ from recipes.attack.report import (
     plot_rates,
 )
 from recipes.evaluation.noise import seed_of
-from recipes.evaluation.robustness import binarised, prepare
+from recipes.evaluation.robustness import binarised, prepare, source_of
 from recipes.models.checkpoint import direction
 from recipes.models.generation import best, translate
 from recipes.models.prepared import Prepared
 from recipes.support.errors import RecipeError
-from recipes.support.files import write_json, written_whole
+from recipes.support.files import write_json, write_table, written_whole
 from recipes.support.markdown import markdown_table
 
 LANGUAGE = "en"
@@ -126,15 +125,20 @@ def attack_translations(
         raise RecipeError(
             f"{data}: its source is in {prepared.languages[0]}; substitutions are English"
         )
-    source = list(read_lines(data / "raw" / f"{split}.{LANGUAGE}"))
-    clean = prepared.subwords(split)
+    source, clean = source_of(prepared, split)
     changes = {kind: changed(source, substitutions, kind, seed) for kind in kinds}
-    before = {
-        label: _translations(prepared, data / "bin", split, clean, checkpoint, beam, cpu)
-        for label, checkpoint in checkpoints.items()
-    }
+    attacked = sorted({number for of_kind in changes.values() for number in of_kind})
+    # Both sides of a comparison are prepared alike, though a corpus may come with other tokens.
+    encoded = prepare(prepared, [source[number] for number in attacked])
+    for number, line in zip(attacked, encoded, strict=True):
+        clean[number] = line
+    with binarised(prepared, split, clean) as directory:
+        before = {
+            label: _translations(prepared, directory, split, clean, checkpoint, beam, cpu)
+            for label, checkpoint in checkpoints.items()
+        }
     outcomes: dict[str, dict[str, Outcome]] = {label: {} for label in checkpoints}
-    rows = ["\t".join(_COLUMNS)]
+    rows: list[list[str]] = []
     for kind, of_kind in changes.items():
         subwords = list(clean)
         encoded = prepare(prepared, [change.sentence for change in of_kind.values()])
@@ -150,15 +154,14 @@ def attack_translations(
                     told = "" if words is None else " > ".join(words)
                     columns = [label, kind, str(number), "yes" if old == new else "no", told]
                     columns += [source[number], of_kind[number].sentence, old, new]
-                    rows.append("\t".join(columns))
+                    rows.append(columns)
     table = _table(outcomes)
     rates = {label: {kind: o.rate for kind, o in of.items()} for label, of in outcomes.items()}
     plot_rates(rates, _MEANT, out / PICTURE)
     with written_whole(out / TABLE) as temporary:
         text = [f"# Attacks on {split}", table, _DEFINITION]
         temporary.write_text("\n\n".join(text) + "\n", encoding="utf-8")
-    with written_whole(out / ATTACKS) as temporary:
-        temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    write_table({name: [row[i] for row in rows] for i, name in enumerate(_COLUMNS)}, out / ATTACKS)
     models: dict[str, Any] = {
         label: {
             "checkpoint": str(checkpoints[label]),
@@ -190,7 +193,9 @@ def _outcome(prepared: Prepared, kind: str, pairs: Sequence[tuple[str, str]]) ->
     if not pairs:
         return Outcome(0, Rate.of([]), None)
     old, new = map(list, zip(*pairs, strict=True))
-    return Outcome(len(pairs), Rate.of(succeeded), prepared.scorer.score(new, old).chrf)
+    # Of a model that says nothing yet there is nothing to compare with.
+    chrf = prepared.scorer.score(new, old).chrf if any(map(str.strip, old)) else None
+    return Outcome(len(pairs), Rate.of(succeeded), chrf)
 
 
 _DEFINITION = (

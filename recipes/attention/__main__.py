@@ -193,8 +193,8 @@ def _main() -> None:
         "recipes.attention",
         "Measure how far attention weights and gradient-based word importance agree; show both.",
         f"{ATTENTION}, {TABLE}, {PICTURE} and {PAGE}",
+        split=None,
     )
-    parser.set_defaults(split=None)
     parser.add_argument(
         "--attention-held",
         choices=(CONSTANT, FREE),

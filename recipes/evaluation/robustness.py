@@ -75,7 +75,7 @@ def noisy_subwords(prepared: Prepared, split: str, kind: str, rate: float, seed:
 
     A sentence that the noise leaves alone has the subwords that it has in the corpus.
     """
-    raw, subwords = _source(prepared, split)
+    raw, subwords = source_of(prepared, split)
     changed = {
         number: sentence
         for number, sentence in enumerate(noisy(raw, kind, rate, seed))
@@ -92,12 +92,12 @@ def prepared_otherwise(prepared: Prepared, split: str) -> int:
 
     None, but where a corpus comes with tokens of its own, made by another tokeniser.
     """
-    raw, subwords = _source(prepared, split)
+    raw, subwords = source_of(prepared, split)
     ours = prepare(prepared, raw)
     return sum(one != other for one, other in zip(ours, subwords, strict=True))
 
 
-def _source(prepared: Prepared, split: str) -> tuple[list[str], list[str]]:
+def source_of(prepared: Prepared, split: str) -> tuple[list[str], list[str]]:
     """Return the raw source sentences of a split, and their subwords."""
     file = f"{split}.{prepared.languages[0]}"
     raw, subwords = list(read_lines(prepared.data / "raw" / file)), prepared.subwords(split)

@@ -19,10 +19,13 @@ from recipes.support.files import CHECKPOINTS
 _SHOWN_IDS = 10
 
 
-def models_parser(program: str, description: str, results: str) -> argparse.ArgumentParser:
+def models_parser(
+    program: str, description: str, results: str, split: str | None = "test"
+) -> argparse.ArgumentParser:
     """Return a parser of what all that compares models has in common.
 
     :param results: the files that it writes.
+    :param split: that of the data, by default; None: test or, where that cannot be, valid.
     """
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("data", type=Path, metavar="DATA", help="directory made by data_prep")
@@ -38,7 +41,7 @@ def models_parser(program: str, description: str, results: str) -> argparse.Argu
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help=f"where {results} go"
     )
-    parser.add_argument("--split", default="test", help="(default: %(default)s)")
+    parser.add_argument("--split", default=split, help=f"(default: {split or 'test, or valid'})")
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU")
     return parser
 

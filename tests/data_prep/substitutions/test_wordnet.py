@@ -116,6 +116,7 @@ def test_irregular_verbs() -> None:
         "win": ("won winning", "won", "won"),
         "see": ("saw seen", "saw", "seen"),
         "lie": ("lay lain lying", "lay", "lain"),
+        "put": ("putting", "put", "put"),
     }
     wordnet = lexicon(**{lemma: of for lemma, (of, _, _) in verbs.items()})
     known = {*verbs, "lying", *(form for of, _, _ in verbs.values() for form in of.split())}

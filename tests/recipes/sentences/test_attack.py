@@ -30,7 +30,7 @@ from recipes.attack.search import (
     obstinate,
     played,
 )
-from recipes.attack.translating import changed
+from recipes.attack.translating import _outcome, changed
 from recipes.models.generation import best, translate
 from recipes.models.prepared import Prepared
 from recipes.sentences.labelled import Labelled
@@ -121,8 +121,13 @@ def synonyms(texts: Texts, label: int, before: float, most: int | None = None) -
     return fickle(SUBSTITUTIONS, texts, label, before, most)
 
 
+def whole(texts: Texts) -> list[int]:
+    """What a classifier reads that reads all."""
+    return [ord(letter) for text in texts for letter in text]
+
+
 def antonyms(texts: Texts, label: int, before: float, confident: bool = False) -> Ask:
-    return obstinate(SUBSTITUTIONS, texts, label, before, confident)
+    return obstinate(SUBSTITUTIONS, texts, label, before, confident, whole)
 
 
 def test_synonyms_are_taken_from_the_most_important_word_on() -> None:
@@ -171,23 +176,41 @@ def test_one_antonym_with_which_the_answer_stays() -> None:
     assert one(antonyms, ("the old film is good",), True).succeeded is False  # none is surer
     assert one(antonyms, ("good",)).changed == (("good", "bad"),)
     both = Substitutions({("good", "adj"): Choices((), ("fine", "bad"))}, SUBSTITUTIONS.tagger)
-    (found,) = played([obstinate(both, ("good",), 1, 0.8, False)], Asked())
+    (found,) = played([obstinate(both, ("good",), 1, 0.8, False, whole)], Asked())
     assert found.changed == (("good", "bad"),)  # which leaves more to the answer
 
 
 def test_an_attack_that_fails_tells_of_what_came_nearest() -> None:
     table = {("good", "adj"): Choices((), ("poor", "great"))}
     (found,) = played(
-        [obstinate(Substitutions(table, SUBSTITUTIONS.tagger), ("good",), 1, 0.8, False)], Asked()
+        [obstinate(Substitutions(table, SUBSTITUTIONS.tagger), ("good",), 1, 0.8, False, whole)],
+        Asked(),
     )
     assert not found.succeeded and found.candidates and found.changed == (("good", "great"),)
 
 
+def test_a_change_that_is_not_read_is_no_success() -> None:
+    """Behind what a classifier takes of a long text the answer stays in any case."""
+
+    def first_words(texts: Texts) -> list[int]:
+        return whole((" ".join(texts[0].split()[:2]),))
+
+    texts = ("film story is good",)
+    (read,) = played([obstinate(SUBSTITUTIONS, texts, 0, 0.9, False, whole)], Asked())
+    assert read.candidates
+    for search in (
+        obstinate(SUBSTITUTIONS, texts, 0, 0.9, False, first_words),
+        negated(texts, 0, 0.9, False, first_words),
+    ):
+        (found,) = played([search], Asked())
+        assert not found.succeeded and not found.candidates and found.texts == texts
+
+
 def test_a_verb_is_negated() -> None:
-    found = one(lambda *given: negated(*given, False), ("the film is good", "it was"))
+    found = one(lambda *given: negated(*given, False, whole), ("the film is good", "it was"))
     assert found.succeeded and found.texts == ("the film is not good", "it was")
     assert found.changed == () and found.calls == 1
-    none = one(lambda *given: negated(*given, False), ("no verb",))
+    none = one(lambda *given: negated(*given, False, whole), ("no verb",))
     assert not none.candidates and none.calls == 0
 
 
@@ -219,6 +242,10 @@ def test_many_searches_are_asked_together_and_come_in_their_order() -> None:
         ("I am.", []),
         ("Nothing here", []),
         ("It's done", []),
+        ("WON'T you come?", ["WILL you come?"]),
+        ("It opens on May 5 , with Will Smith", []),
+        ("Will he come?", ["Will not he come?"]),
+        ("He wants to do it, or not", []),
     ],
 )
 def test_negations(text: str, expected: list[str]) -> None:
@@ -460,6 +487,13 @@ def test_translators_are_attacked(tmp_path: Path) -> None:
     table = (tmp_path / "out/attack.md").read_text("utf-8")
     assert "| synonyms | change" in table and "| antonyms | stay" in table
     assert (tmp_path / "out/attack.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_model_that_says_nothing_is_compared_with_nothing(clauses: Path) -> None:
+    prepared = Prepared.of(clauses, ("de", "en"))
+    found = _outcome(prepared, "synonyms", [("", ""), ("", "a")])
+    assert found.chrf is None and found.rate.value == 50.0
+    assert _outcome(prepared, "antonyms", [("a b c d", "a b c d")]).rate.value == 100.0
 
 
 def test_substitutions_are_english(
