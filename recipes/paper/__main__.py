@@ -26,7 +26,7 @@ from recipes.support.files import write_json, written_whole
 STUDY = "parameter-study"
 SUBMISSION = "glue-submission"
 _LABELS = {**LABELS, "attention-table": attention_table.TABLE}
-_FIGURES = {
+_PLANS = {
     "figure2": reliability.plan,
     "figure3": losses.plan,
     "figure4": probing.plan,
@@ -120,20 +120,27 @@ def _planner(what: str) -> Callable[[argparse.Namespace, Path], Plan]:
     if what in TABLES:
         return partial(translation_table_plan, TABLES[what])
     if what == _ABLATION:
-        return lambda args, out: ablation.plan_from(args, Choice.of(args, what), out)
-    of_labels = _FIGURES.get(what) or partial(table_plan, _LABELS[what])
+        return lambda args, out: ablation.plan(
+            Choice.of(args, what), out, samples=args.samples, lambdas=args.lambdas
+        )
+    of_labels = _PLANS.get(what) or partial(table_plan, _LABELS[what])
     return lambda args, out: of_labels(Choice.of(args, what), out)
 
 
-def _epsilon(text: str) -> str:
-    """Return a radius as it stands in the names of directories, `3` for 3.0."""
+def _above_0(variable: str, example: str, text: str) -> float:
+    """Return a number above 0. Raises RecipeError that names the variable."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise RecipeError(f"EPSILONS={text}: allowed is a number above 0, such as 0.3")
-    return f"{value:g}"
+        raise RecipeError(f"{variable}={text}: allowed is a number above 0, such as {example}")
+    return value
+
+
+def _epsilon(text: str) -> str:
+    """Return a radius as it stands in the names of directories, `3` for 3.0."""
+    return f"{_above_0('EPSILONS', '0.3', text):g}"
 
 
 def _samples(text: str) -> int:
@@ -143,24 +150,13 @@ def _samples(text: str) -> int:
     return int(text)
 
 
-def _weight(text: str) -> float:
-    """Return a weight that a figure with a logarithmic axis can show."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise RecipeError(f"LAMBDAS={text}: allowed is a number above 0, such as 0.5")
-    return value
-
-
 def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="recipes.paper",
         description="Tables and figures of papers.",
         usage="%(prog)s WHAT [options] [-- options of fairseq-train]",
     )
-    everything = [*TABLES, STUDY, *_LABELS, *_FIGURES, _ABLATION, SUBMISSION]
+    everything = [*TABLES, STUDY, *_LABELS, *_PLANS, _ABLATION, SUBMISSION]
     parser.add_argument("what", metavar="WHAT", choices=everything)
     parser.add_argument("--recipes", nargs="*", metavar="NAME", help="of translations")
     parser.add_argument("--tasks", nargs="*", metavar="NAME", help="of sentences")
@@ -172,7 +168,13 @@ def _main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=[1], metavar="K")
     parser.add_argument("--radii", nargs="+", type=float, default=[1.0], metavar="EPSILON")
     parser.add_argument("--samples", nargs="*", type=_samples, metavar="K", help="of the ablation")
-    parser.add_argument("--lambdas", nargs="*", type=_weight, metavar="L", help="of the ablation")
+    parser.add_argument(
+        "--lambdas",
+        nargs="*",
+        type=partial(_above_0, "LAMBDAS", "0.5"),
+        metavar="L",
+        help="of the ablation",
+    )
     parser.add_argument("--scale", type=Scale, required=True, metavar="SCALE")
     parser.add_argument("--gpus-each", type=int, default=1, metavar="N")
     parser.add_argument("--jobs", type=int, metavar="N", help="trainings at a time")

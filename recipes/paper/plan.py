@@ -145,7 +145,8 @@ def finish(plan: Plan, means: Means, out: Path) -> None:
         return finish_all(jobs, at_a_time, gpus, after_each=report, gpus_each=max(1, each))
 
     failed = train("search", plan.search) if plan.search else []
-    failed += train("training", plan.runs())
+    if not failed:  # what is best is known of whole searches alone
+        failed = train("training", plan.runs())
     print(f"3/3 report: {out}")
     report()
     for text in sorted(out.rglob("*.md")):

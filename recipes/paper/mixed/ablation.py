@@ -5,7 +5,6 @@ divergence. Which of the parts matters, the leader's mean, the follower's or the
 ask.
 """
 
-import argparse
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -212,15 +211,21 @@ def plot(
             figure.savefig(temporary, dpi=130)
 
 
-def plan(choice: Choice, out: Path, *, samples: Sequence[int], lambdas: Sequence[float]) -> Plan:
-    """Return what the ablation takes. Raises RecipeError for a method that is no MAT."""
+def plan(
+    choice: Choice, out: Path, *, samples: Sequence[int] | None, lambdas: Sequence[float] | None
+) -> Plan:
+    """Return what the ablation takes. Raises RecipeError for a method that is no MAT.
+
+    :param samples: K of each player; none given: the paper's.
+    :param lambdas: the same of the weight.
+    """
     bases = list(choice.methods or [METHOD])
     for base in bases:
         if not base.startswith(METHOD):
             raise RecipeError(f"METHODS={base}: mat-ablation changes mat, or mat-paper")
     tasks = choice.tasks_of(BASE.tasks) if choice.tasks else list(TASKS)
     columns = [column for column in COLUMNS if column.task in tasks]
-    drawn = axes_of(samples, lambdas)
+    drawn = axes_of(samples or SAMPLES, lambdas or LAMBDAS)
     parts = [method for base in bases for method in _parts_of(base).values()]
     changes = [axis.method(b, value) for axis in drawn for b in bases for value in axis.changes]
     methods = list(dict.fromkeys([PLAIN, *parts, *changes]))
@@ -284,8 +289,3 @@ def _as_json(
         }
         for method, row in rows.items()
     }
-
-
-def plan_from(args: argparse.Namespace, choice: Choice, out: Path) -> Plan:
-    """Return `plan` by the command line."""
-    return plan(choice, out, samples=args.samples or SAMPLES, lambdas=args.lambdas or LAMBDAS)

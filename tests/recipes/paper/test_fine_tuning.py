@@ -9,9 +9,11 @@ import pytest
 
 from recipes.paper import fine_tuning
 from recipes.paper.fine_tuning import Choice
-from recipes.paper.plan import Scale
+from recipes.paper.plan import Means, Plan, Scale
+from recipes.paper.plan import finish as run_plan
 from recipes.paper.reported import LABELS, LabelTable
 from recipes.paper.runs import FineTuning, LearningRate
+from recipes.support.errors import RecipeError
 from recipes.support.files import LOG, read_json, write_json
 
 AVERAGES = {"plain": 81.5, "freeat": 82.6, "freelb": 83.3, "smart": 83.8, "salt": 84.5}
@@ -201,3 +203,36 @@ def test_every_method_has_the_rate_that_is_best_for_it_on_dev(here: Path) -> Non
     plan = fine_tuning.table_plan(LABELS["table4"], chosen, here)
     plan.report([])
     assert "the best of 1e-4 on dev, with seed 1" in (here / "table.md").read_text("utf-8")
+
+
+class Made:
+    """A run, as far as a plan looks at it."""
+
+    scores = None
+
+    def job(self, gpus: int, options: list[str]) -> Made:
+        return self
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_after_a_search_that_failed_nothing_is_trained(
+    fails: bool, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best would be that of what happened to be finished."""
+    search, run = Made(), Made()
+    trained: list[Any] = []
+
+    def finish_all(jobs: list[Any], *_: Any, **__: Any) -> list[Any]:
+        trained.extend(jobs)
+        return jobs if fails else []
+
+    monkeypatch.setattr("recipes.paper.plan.finish_all", finish_all)
+    plan: Any = Plan([], lambda: [run], lambda missing: None, [search])  # type: ignore[list-item]
+    means = Means(Scale("full"), [], 1, 1, False)
+    if fails:
+        with pytest.raises(RecipeError, match="1 runs failed; the same command tries them again"):
+            run_plan(plan, means, here)
+        assert trained == [search]
+    else:
+        run_plan(plan, means, here)
+        assert trained == [search, run]
